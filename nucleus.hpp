@@ -1,0 +1,5237 @@
+// nucleus.hpp: Nucleus (nucleus.sh) analytics for C++17 programs, in this one file. MIT licence.
+//
+//   #include "nucleus.hpp"
+//
+//   int main() {
+//     nucleus::Options options;
+//     options.appId = "my-app";
+//     options.transport = [](const nucleus::Request& request) -> nucleus::Response {
+//       return myHttpPost(request.url(), request.contentType(), request.body());   // yours
+//     };
+//     nucleus::Client nucleus(options);                 // the session begins
+//     nucleus.track("PLAYED_TRACK", {{"title", "My Song"}, {"seconds", 120}});
+//   }                                                   // cached, delivered, or both
+//
+// The way of an event:
+//
+//   track() -> gate -> encode -> push -> append -> batch -> transport -> settle
+//           consent    JSON     memory    one     request  your HTTP or  acknowledged,
+//           & filter   once     queue     file     body     WebSocket     kept or dropped
+//
+// `grep '====' nucleus.hpp` prints the rooms of this file in that order.
+
+#ifndef NUCLEUS_HPP
+#define NUCLEUS_HPP
+
+#include <cstddef>           // std::size_t
+#include <cstdint>           // std::int64_t
+#include <exception>         // trackError(const std::exception&)
+#include <functional>        // Transport and the callbacks
+#include <initializer_list>  // track("name", {{"key", value}})
+#include <memory>            // the client shares its core with its worker
+#include <string>            // Options own their text
+#include <string_view>       // everything else borrows it
+#include <type_traits>       // a pointer is never taken for a bool
+
+// ==== 1. Configuration ==== what you may define first ====
+// NUCLEUS_NO_THREADS      no worker and no locks: the host calls poll(), all from one thread
+// NUCLEUS_NO_FILES        no file storage: Options::storage, or memory alone
+// NUCLEUS_SPLIT           declarations only; exactly one file also defines ...
+// NUCLEUS_IMPLEMENTATION  ... this, and gets the bodies
+// Builds that differ in any of these (or in exceptions, or in version) use different symbols.
+
+#define NUCLEUS_VERSION "1.0.0"
+
+#if defined(NUCLEUS_NO_THREADS) || defined(__wasi__) ||               \
+    (defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)) || \
+    (defined(__GLIBCXX__) && !defined(_GLIBCXX_HAS_GTHREADS)) ||      \
+    (!defined(_WIN32) && !defined(__unix__) && !defined(__APPLE__))
+#define NUCLEUS_THREADS 0
+#else
+#define NUCLEUS_THREADS 1
+#endif
+
+#if defined(NUCLEUS_NO_FILES) || \
+    (!defined(_WIN32) && !defined(__unix__) && !defined(__APPLE__) && !defined(__wasi__))
+#define NUCLEUS_FILES 0
+#else
+#define NUCLEUS_FILES 1
+#endif
+
+#if defined(__cpp_exceptions) || defined(_CPPUNWIND)
+#define NUCLEUS_EXCEPTIONS 1
+#else
+#define NUCLEUS_EXCEPTIONS 0
+#endif
+
+#if defined(NUCLEUS_SPLIT)
+#define NUCLEUS_SPLIT_TAG 1
+#else
+#define NUCLEUS_SPLIT_TAG 0
+#endif
+
+#define NUCLEUS_PASTE(t, f, e, s) v1_0_0_threads##t##_files##f##_exceptions##e##_split##s
+#define NUCLEUS_TAG(t, f, e, s) NUCLEUS_PASTE(t, f, e, s)
+#define NUCLEUS_ABI \
+  NUCLEUS_TAG(NUCLEUS_THREADS, NUCLEUS_FILES, NUCLEUS_EXCEPTIONS, NUCLEUS_SPLIT_TAG)
+
+namespace nucleus {
+inline namespace NUCLEUS_ABI {
+
+namespace detail {
+class Core;
+struct Post;
+
+template <class T>
+constexpr bool isCharacter =
+    std::is_same_v<T, char> || std::is_same_v<T, wchar_t> || std::is_same_v<T, char16_t> ||
+    std::is_same_v<T, char32_t> || std::is_same_v<T, std::decay_t<decltype(u8"x"[0])>>;
+
+template <class T>
+constexpr bool isNumber = std::is_arithmetic_v<T> && !isCharacter<T>;
+
+template <class T>
+constexpr bool isText = std::is_convertible_v<const T&, std::string_view> &&
+                        !std::is_pointer_v<std::decay_t<T>> && !std::is_null_pointer_v<T>;
+}  // namespace detail
+
+// ==== 2. Vocabulary ==== the words a program uses ====
+// Text, Value and Properties borrow for the length of one call; everything else owns its content.
+
+/// Borrowed text: a `const char*` (null is empty) or anything that is a `std::string_view`.
+class Text {
+ public:
+  constexpr Text() noexcept = default;
+  constexpr Text(const char* text) noexcept
+      : view_(text != nullptr ? std::string_view(text) : std::string_view()) {}
+  template <class T, std::enable_if_t<detail::isText<T>, int> = 0>
+  constexpr Text(const T& text) noexcept : view_(text) {}
+
+  constexpr operator std::string_view() const noexcept { return view_; }
+  constexpr std::string_view view() const noexcept { return view_; }
+
+ private:
+  std::string_view view_;
+};
+
+/// Borrowed value of a property: bool, integer, floating point number or text.
+/// Any other type, and a lone `char`, is a compile error. NaN, infinity and a null `const char*`
+/// cannot be sent: that property is left out, with the diagnostic `invalid-value`.
+class Value {
+ public:
+  enum class Kind : unsigned char { nothing, boolean, integer, unsignedInteger, number, text };
+
+  constexpr Value() noexcept : integer_(0) {}
+  template <class T, std::enable_if_t<detail::isNumber<T>, int> = 0>
+  constexpr Value(T value) noexcept : integer_(0) {
+    if constexpr (std::is_same_v<T, bool>) {
+      kind_ = Kind::boolean;
+      integer_ = value ? 1 : 0;
+    } else if constexpr (std::is_floating_point_v<T>) {
+      kind_ = Kind::number;
+      number_ = static_cast<double>(value);
+    } else if constexpr (std::is_unsigned_v<T>) {
+      kind_ = Kind::unsignedInteger;
+      unsigned_ = static_cast<std::uint64_t>(value);
+    } else {
+      kind_ = Kind::integer;
+      integer_ = static_cast<std::int64_t>(value);
+    }
+  }
+  constexpr Value(const char* text) noexcept
+      : kind_(text != nullptr ? Kind::text : Kind::nothing), text_(Text(text).view().data()),
+        bytes_(Text(text).view().size()) {}
+  template <class T, std::enable_if_t<detail::isText<T>, int> = 0>
+  constexpr Value(const T& text) noexcept
+      : kind_(Kind::text), text_(Text(text).view().data()), bytes_(Text(text).view().size()) {}
+
+  constexpr Kind kind() const noexcept { return kind_; }
+  constexpr bool boolean() const noexcept { return kind_ == Kind::boolean && integer_ != 0; }
+  constexpr std::int64_t integer() const noexcept { return kind_ == Kind::integer ? integer_ : 0; }
+  constexpr std::uint64_t unsignedInteger() const noexcept {
+    return kind_ == Kind::unsignedInteger ? unsigned_ : 0;
+  }
+  constexpr double number() const noexcept { return kind_ == Kind::number ? number_ : 0.0; }
+  constexpr std::string_view text() const noexcept {
+    return kind_ == Kind::text ? std::string_view(text_, bytes_) : std::string_view();
+  }
+
+ private:
+  Kind kind_ = Kind::nothing;
+  union {
+    std::int64_t integer_;
+    std::uint64_t unsigned_;
+    double number_;
+    const char* text_;
+  };
+  std::size_t bytes_ = 0;
+};
+
+/// One property of an event or of the user, as in `{"plan", "pro"}`.
+struct Property {
+  Text name;
+  Value value;
+};
+
+/// Borrowed list of properties: an array, a vector, a pointer and a count, or nothing. Braces go
+/// to the overloads for `std::initializer_list`, so that a named Properties cannot dangle.
+class Properties {
+ public:
+  constexpr Properties() noexcept = default;
+  constexpr Properties(const Property* first, std::size_t count) noexcept
+      : first_(first), count_(first != nullptr ? count : 0) {}
+  template <class T, std::size_t count,
+            std::enable_if_t<std::is_same_v<std::remove_const_t<T>, Property>, int> = 0>
+  constexpr Properties(T (&array)[count]) noexcept : Properties(array, count) {}
+  template <class List,
+            std::enable_if_t<std::is_convertible_v<decltype(std::declval<const List&>().data()),
+                                                   const Property*>,
+                             int> = 0>
+  constexpr Properties(const List& list) noexcept : Properties(list.data(), list.size()) {}
+
+  constexpr const Property* begin() const noexcept { return first_; }
+  constexpr const Property* end() const noexcept { return first_ + count_; }
+  constexpr std::size_t size() const noexcept { return count_; }
+
+ private:
+  const Property* first_ = nullptr;
+  std::size_t count_ = 0;
+};
+
+/// What became of a call. All but `ok` mean that nothing was queued.
+enum class Outcome {
+  ok,                ///< queued; it will be delivered, or counted as dropped in Stats
+  trackingDisabled,  ///< the user has not agreed
+  notConfigured,     ///< the client is inert: default constructed, no valid appId, no entropy
+  invalidName,       ///< empty, or over 256 bytes
+  reservedName,      ///< `init`, or begins with `error:` or `nucleus:`
+  tooLarge,          ///< over Options::maxEventBytes
+  queueFull,         ///< all that is queued is in a request or still needed
+  filtered,          ///< Options::filter said no
+  shutDown           ///< after shutdown(), moved from, or in the child of a fork()
+};
+
+/// The server's answer to a request.
+struct Response {
+  int status = 0;               ///< HTTP status; 0: no server was reached
+  std::string body = {};        ///< as received
+  std::string retryAfter = {};  ///< the Retry-After header, as received
+
+  /// The answer comes later, by Request::reply (HTTP) or Client::receive (WebSocket).
+  static Response pending() {
+    Response response;
+    response.status = -1;
+    return response;
+  }
+};
+
+/// What a transport is to send: HTTP POST, or a WebSocket text message. A small handle to copy;
+/// while a copy lives all of it stays valid, from any thread, also after the client's end.
+class Request {
+ public:
+  explicit Request(std::shared_ptr<detail::Post> post) noexcept : post_(std::move(post)) {}
+
+  std::string_view url() const noexcept;          ///< where to
+  std::string_view contentType() const noexcept;  ///< `application/json`
+  std::string_view body() const noexcept;         ///< UTF-8
+  bool cancelled() const noexcept;                ///< true, for good: no longer wanted, do not send
+  bool expectsAnswer() const noexcept;            ///< false for a heartbeat
+  /// For a transport that answered pending. Any thread; later and repeated answers do no harm.
+  void reply(Response response) const noexcept;
+
+ private:
+  std::shared_ptr<detail::Post> post_;
+};
+
+/// The host's way to send a request. Called by the worker (or in poll(), flush(), shutdown()) with
+/// no lock held, one request at a time. What it captures must live until shutdown() returned.
+/// One that throws has not answered.
+using Transport = std::function<Response(const Request&)>;
+
+/// What there is to store in.
+enum class StorageState {
+  ready,    ///< open, locked by us
+  absent,   ///< nothing there yet; a replace creates it
+  locked,   ///< another client holds it; it can be read
+  foreign,  ///< something that is not ours to touch
+  failed    ///< the system refused
+};
+
+/// Where unsent events survive the program: one flat file, or a page of flash. Called by one thread
+/// at a time, only while tracking is enabled or to erase. A replacement is all or nothing.
+class Storage {
+ public:
+  virtual ~Storage() = default;
+  virtual StorageState open() = 0;  ///< opens and locks what is there; creates nothing
+  virtual std::size_t read(std::size_t at, char* to, std::size_t bytes) = 0;  ///< short at the end
+  virtual bool append(std::string_view text) = 0;  ///< false: an unknown part may be written
+  virtual bool beginReplace() = 0;                 ///< then write() the new content, then commit
+  virtual bool write(std::string_view text) = 0;
+  virtual bool commitReplace() = 0;  ///< durable; false: the old content stands
+  virtual bool sync() = 0;           ///< what was appended survives a power cut
+  virtual bool erase() = 0;          ///< nothing is left, also after a power cut
+  virtual bool vanished() = 0;       ///< removed or replaced behind our back
+  virtual void close() = 0;          ///< and unlock
+};
+
+/// A file at `path` (UTF-8), with a lock that dies with the process. Not touched before open();
+/// empty under NUCLEUS_NO_FILES.
+std::shared_ptr<Storage> fileStorage(std::string path);
+
+/// Where the cache goes by default: `nucleus/<appId>.cache` in the user's data folder, which is
+/// $XDG_DATA_HOME or ~/.local/share, ~/Library/Application Support, %LOCALAPPDATA%; "" where none.
+std::string defaultCacheFile(Text appId);
+
+/// Time, in milliseconds. Any thread.
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  virtual std::int64_t wallMs() = 0;    ///< since 1970; before 2020 means: not set
+  virtual std::int64_t steadyMs() = 0;  ///< never goes back
+};
+
+/// Was the user asked, and what was the answer.
+enum class Consent { notAsked, granted, refused };
+
+/// How much a diagnostic matters.
+enum class Severity { info, warning, failure };
+
+/// Something the developer should know. Never holds a value, an id or the server's text.
+struct Diagnostic {
+  Severity severity;
+  std::string_view code;     ///< fixed, such as `queue-full`
+  std::string_view message;  ///< one sentence that names the option to turn
+  std::uint64_t count;       ///< how often since the last one of this code
+};
+
+/// Where every event is. At every moment: acceptedEvents == queuedEvents + acknowledgedEvents +
+/// erasedEvents + all dropped. Events found in the cache count as accepted when they are loaded.
+struct Stats {
+  std::size_t queuedEvents = 0;
+  std::size_t queuedBytes = 0;  ///< of event text
+  std::size_t cacheBytes = 0;   ///< size of the file
+  std::uint64_t acceptedEvents = 0;
+  std::uint64_t acknowledgedEvents = 0;
+  std::uint64_t erasedEvents = 0;    ///< by disableTracking() and forget()
+  std::uint64_t requests = 0;        ///< begun, without heartbeats
+  std::uint64_t failedRequests = 0;  ///< those that acknowledged nothing
+  std::uint64_t droppedQueueFull = 0;
+  std::uint64_t droppedTooOld = 0;
+  std::uint64_t droppedRefused = 0;   ///< refused alone while the server accepted others
+  std::uint64_t droppedDamaged = 0;   ///< records of the cache file that could not be read
+  std::uint64_t notCached = 0;        ///< queued now, in memory alone since there is no file
+  std::int64_t nextRequestInMs = -1;  ///< -1: none is due
+  int lastStatus = 0;
+  StorageState storage = StorageState::absent;
+  Consent consent = Consent::notAsked;
+  bool trackingEnabled = false;
+};
+
+// ==== 3. Options ==== everything there is to set ====
+// Values out of range are clamped, with the diagnostic `option-clamped`.
+
+struct Options {
+  std::string appId;                                ///< required: [A-Za-z0-9_-]{1,64}
+  Transport transport;                              ///< empty: events wait in the cache
+  std::string endpoint = "https://app.nucleus.sh";  ///< ws:// and wss:// select WebSocket mode
+  std::string version = "0.0.0";                    ///< of the host program
+  std::string locale;                               ///< as en-US; empty: detected
+  std::string platform;                             ///< as linux, darwin, win32; empty: detected
+  std::string osVersion;                            ///< empty: detected
+  std::string deviceId;                             ///< empty: random, kept in the cache file
+  std::string anonId;                               ///< empty: random, kept in the cache file
+  std::string cacheFile;                            ///< empty: defaultCacheFile(appId)
+  bool offlineCache = true;                         ///< false: nothing is ever written
+  std::shared_ptr<Storage> storage;                 ///< instead of a file
+  std::shared_ptr<Clock> clock;                     ///< instead of the system's
+  /// Instead of the system's source of random bytes; false: there are none. Any thread; must not
+  /// call the client.
+  std::function<bool(void*, std::size_t)> entropy;
+  /// Given: queue, request and file buffers live here, the limits below are lowered to fit, and
+  /// nothing is allocated after the constructor. Must outlive the client and every Request.
+  struct {
+    void* data = nullptr;
+    std::size_t bytes = 0;
+  } memory;
+  bool background = true;                  ///< false: the host calls poll()
+  bool disableTracking = false;            ///< true: wait for enableTracking()
+  bool rememberTrackingChoice = false;     ///< keep the user's choice in the cache file
+  bool respectDoNotTrack = true;           ///< the environment's DO_NOT_TRACK disables at the start
+  std::int64_t reportIntervalMs = 20'000;  ///< between requests while anything is queued
+  std::int64_t sessionTimeoutMs = 1'800'000;  ///< without a call; then a new session
+  std::int64_t cutoffMs = 172'800'000;        ///< older events are dropped
+  std::int64_t answerTimeoutMs = 60'000;      ///< of a pending answer
+  std::int64_t shutdownTimeoutMs = 250;       ///< of the destructor
+  std::int64_t cacheDelayMs = 1'000;          ///< to the file; 0: before the call returns
+  std::size_t maxQueueBytes = 1 << 20;        ///< of event text; at least 2 * maxEventBytes
+  std::size_t maxEventBytes = 16 << 10;       ///< 512 bytes to 8 MB
+  std::size_t maxBatchBytes = 64 << 10;       ///< of a request; at least maxEventBytes + 16
+  bool reportUncaught = false;  ///< std::terminate becomes an error event, then goes on as before
+  bool debug = false;           ///< diagnostics to stderr
+  /// Asked on the caller's thread, with no lock held, about every event but `init`; false: not
+  /// tracked. Not asked again about what it tracks itself.
+  std::function<bool(Text type, Text name, Properties)> filter;
+  std::function<void(const Diagnostic&)> onDiagnostic;    ///< these three: on the worker, in poll()
+  std::function<void(std::string_view latest)> onUpdate;  ///< newer than version; once
+  std::function<void(std::string_view json)> onCustomData;  ///< from the server, 64 KB at most
+};
+
+// ==== 4. Client ==== the one object ====
+// Movable. Every member may be called from any thread and none throws. Calls that track take no
+// lock that is held during file or network work; those that say so wait for the file.
+
+class Client {
+ public:
+  Client() noexcept;                  ///< inert until another is moved into it
+  explicit Client(Options) noexcept;  ///< reads the cache, opens the session: `init` comes first
+  ~Client();                          ///< shutdown(Options::shutdownTimeoutMs)
+  Client(Client&&) noexcept;
+  Client& operator=(Client&&) noexcept;  ///< shuts down what it replaces
+
+  /// An event: something that happened. Properties are copied before the call returns.
+  Outcome track(Text name, Properties = {}) noexcept;
+  Outcome track(Text name, std::initializer_list<Property>) noexcept;
+  /// A page or screen the user sees now.
+  Outcome page(Text name, Properties = {}) noexcept;
+  Outcome page(Text name, std::initializer_list<Property>) noexcept;
+  Outcome screen(Text name, Properties = {}) noexcept;
+  Outcome screen(Text name, std::initializer_list<Property>) noexcept;
+  /// An error; in the file before the call returns. A stack too long for one event is cut.
+  Outcome trackError(Text name, Text message, Text stack = {}) noexcept;
+  /// The same; named by the readable type where RTTI is on, else `exception`.
+  Outcome trackError(const std::exception&) noexcept;
+
+  /// Who the user is from now on; "" signs out: no user id and no properties. Another user's id
+  /// also clears the properties.
+  Outcome setUserId(Text id) noexcept;
+  /// Properties of the user, merged by name, or replaced with `overwrite`. `version`, `locale`,
+  /// `platform`, `osVersion` and `deviceId` replace the detected value instead.
+  Outcome setProps(Properties, bool overwrite = false) noexcept;
+  Outcome setProps(std::initializer_list<Property>, bool overwrite = false) noexcept;
+  /// setUserId and, where there are any, setProps with overwrite.
+  Outcome identify(Text id, Properties = {}) noexcept;
+  Outcome identify(Text id, std::initializer_list<Property>) noexcept;
+  /// Ends this session and begins the next.
+  Outcome startSession() noexcept;
+
+  /// The user agrees: a new session begins. Does file work.
+  void enableTracking() noexcept;
+  /// The user declines: no request begins after it returned, and what was unsent is erased from
+  /// memory and from the file, with user id and properties. True: durably. False: the file could
+  /// not be erased now, and it is tried again. Does file work.
+  bool disableTracking() noexcept;
+  bool trackingEnabled() const noexcept;
+  Consent consent() const noexcept;
+  /// disableTracking(), and the ids and the file go too; enabling again starts as a new, unknown
+  /// user. True: durably. Does file work.
+  bool forget() noexcept;
+
+  /// Sends now and waits. True: all that was accepted before the call was acknowledged. Cuts a
+  /// backoff short, but not a Retry-After. From inside a callback: false at once.
+  bool flush(std::int64_t timeoutMs) noexcept;
+  /// The work that is due, when Options::background is false. Call it every frame.
+  void poll() noexcept;
+  /// A message from the server, in WebSocket mode.
+  void receive(Text message) noexcept;
+  /// The network is back (sends soon), or gone (sends nothing until it is back).
+  void online(bool connected = true) noexcept;
+  /// All that is pending goes into the file, synced. False: it could not.
+  bool persist() noexcept;
+  /// Into the file, a last delivery, the end. Waits at most `timeoutMs` for the transport. True:
+  /// nothing is left that is not in the file.
+  bool shutdown(std::int64_t timeoutMs) noexcept;
+  Stats stats() const noexcept;
+
+ private:
+  std::shared_ptr<detail::Core> core_;
+  Outcome coreless_ = Outcome::notConfigured;  // what calls answer where there is no core
+};
+
+}  // namespace NUCLEUS_ABI
+}  // namespace nucleus
+
+// You have read everything there is to use. Below is how it works.
+
+#endif  // NUCLEUS_HPP
+
+#if (!defined(NUCLEUS_SPLIT) || defined(NUCLEUS_IMPLEMENTATION)) && !defined(NUCLEUS_BODY)
+#define NUCLEUS_BODY
+
+#include <atomic>   // a request is cancelled from any thread
+#include <cstdio>   // diagnostics to stderr
+#include <cstdlib>  // memory, environment
+#include <cstring>  // memcpy
+#include <utility>  // std::move
+
+namespace nucleus {
+inline namespace NUCLEUS_ABI {
+namespace detail {
+
+// ==== 5. Text ==== JSON out, JSON in ====
+// Bytes in, bytes out; knows nothing of events. What is written is always valid UTF-8 JSON
+// (RFC 8259, RFC 3629); what is read is checked completely, in bounded memory, without recursion.
+
+template <class T>
+constexpr T lesser(T a, T b) {
+  return b < a ? b : a;
+}
+template <class T>
+constexpr T greater(T a, T b) {
+  return a < b ? b : a;
+}
+
+/// Text in a fixed piece of memory. A piece that does not fit is left out, and full() says so.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(char* data, std::size_t capacity) : data_(data), capacity_(capacity) {}
+
+  std::string_view view() const { return {data_, size_}; }
+  std::size_t size() const { return size_; }
+  std::size_t room() const { return capacity_ - size_; }
+  std::size_t capacity() const { return capacity_; }
+  bool empty() const { return size_ == 0; }
+  bool full() const { return full_; }
+  char* data() { return data_; }
+  char* end() { return data_ + size_; }
+
+  void clear() { cut(0); }
+  void cut(std::size_t size) {
+    size_ = size;
+    full_ = false;
+  }
+  void add(char c) { add(std::string_view(&c, 1)); }
+  void add(std::string_view text) {
+    if (text.size() > room()) {
+      full_ = true;
+    } else if (!text.empty()) {
+      std::memcpy(end(), text.data(), text.size());
+      size_ += text.size();
+    }
+  }
+  /// The caller has written `bytes` at end().
+  void grow(std::size_t bytes) { size_ += bytes; }
+  void dropFront(std::size_t bytes) {
+    if (bytes != 0) std::memmove(data_, data_ + bytes, size_ - bytes);
+    size_ -= bytes;
+  }
+
+ private:
+  char* data_ = nullptr;
+  std::size_t size_ = 0;
+  std::size_t capacity_ = 0;
+  bool full_ = false;
+};
+
+/// A buffer that brings its memory along.
+template <std::size_t bytes>
+class Fixed : public Buffer {
+ public:
+  Fixed() : Buffer(storage_, bytes) {}
+  explicit Fixed(std::string_view text) : Fixed() { add(text); }
+  Fixed(const Fixed&) = delete;
+  Fixed& operator=(const Fixed&) = delete;
+  void set(std::string_view text) {
+    clear();
+    add(text);
+  }
+
+ private:
+  char storage_[bytes];
+};
+
+struct Utf8 {
+  std::size_t bytes;
+  bool valid;
+};
+
+/// The sequence at `at`: a whole character, or the longest part of one that went wrong (RFC 3629).
+inline Utf8 utf8At(const char* at, const char* end) {
+  const auto byte = [at](std::size_t n) { return static_cast<unsigned char>(at[n]); };
+  const unsigned lead = byte(0);
+  const std::size_t more = lead >= 0xC2 && lead <= 0xDF   ? 1u
+                           : lead >= 0xE0 && lead <= 0xEF ? 2u
+                           : lead >= 0xF0 && lead <= 0xF4 ? 3u
+                                                          : 0u;
+  if (more == 0) return {1, lead < 0x80};
+  unsigned lowest = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  unsigned highest = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  for (std::size_t n = 1; n <= more; ++n) {
+    if (at + n == end || byte(n) < lowest || byte(n) > highest) return {n, false};
+    lowest = 0x80;
+    highest = 0xBF;
+  }
+  return {more + 1, true};
+}
+
+inline bool isPlain(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\';
+}
+
+/// The first byte from `at` that cannot stand in a JSON string as it is.
+inline const char* skipPlain(const char* at, const char* end) {
+  while (at != end && isPlain(*at)) ++at;
+  return at;
+}
+
+inline void writeEscape(Buffer& out, char c) {
+  constexpr std::string_view shortForms = "\"\"\\\\\bb\ff\nn\rr\tt";
+  for (std::size_t i = 0; i < shortForms.size(); i += 2) {
+    if (c == shortForms[i]) {
+      const char escape[] = {'\\', shortForms[i + 1]};
+      return out.add({escape, 2});
+    }
+  }
+  constexpr char hex[] = "0123456789abcdef";
+  const auto byte = static_cast<unsigned char>(c);
+  const char escape[] = {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]};
+  out.add({escape, 6});
+}
+
+/// One character that is not plain: escaped, kept if valid, else U+FFFD. Returns what follows it.
+inline const char* writeSpecial(Buffer& out, const char* at, const char* end) {
+  const Utf8 next = utf8At(at, end);
+  if (!next.valid) {
+    out.add("\xEF\xBF\xBD");
+  } else if (next.bytes == 1) {
+    writeEscape(out, *at);
+  } else {
+    out.add({at, next.bytes});
+  }
+  return at + next.bytes;
+}
+
+/// `text` as the inside of a JSON string.
+inline void writeEscaped(Buffer& out, std::string_view text) {
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (at != end) {
+    const char* const plain = skipPlain(at, end);
+    out.add({at, static_cast<std::size_t>(plain - at)});
+    at = plain == end ? end : writeSpecial(out, plain, end);
+  }
+}
+
+inline void writeString(Buffer& out, std::string_view text) {
+  out.add('"');
+  writeEscaped(out, text);
+  out.add('"');
+}
+
+/// As much of `text` as fits into `most` bytes of JSON, cut between characters.
+inline void writeCut(Buffer& out, std::string_view text, std::size_t most) {
+  Buffer part(out.end(), lesser(most, out.room()));
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (at != end && !part.full()) {
+    const char* const plain = skipPlain(at, end);
+    const std::size_t run = static_cast<std::size_t>(plain - at);
+    part.add({at, lesser(run, part.room())});
+    if (run > 0 && part.room() == 0) break;
+    at = plain == end ? end : writeSpecial(part, plain, end);
+  }
+  out.grow(part.size());
+}
+
+inline void writeUnsigned(Buffer& out, std::uint64_t value) {
+  char digits[20];
+  std::size_t at = sizeof digits;
+  do {
+    digits[--at] = static_cast<char>('0' + value % 10);
+    value /= 10;
+  } while (value != 0);
+  out.add({digits + at, sizeof digits - at});
+}
+
+inline void writeInteger(Buffer& out, std::int64_t value) {
+  const auto bits = static_cast<std::uint64_t>(value);
+  if (value < 0) out.add('-');
+  writeUnsigned(out, value < 0 ? 0 - bits : bits);
+}
+
+/// A natural number of up to 1,152 bits: what the extremes of a double need.
+class BigNumber {
+ public:
+  explicit BigNumber(std::uint64_t value) {
+    limbs_[0] = static_cast<std::uint32_t>(value);
+    limbs_[1] = static_cast<std::uint32_t>(value >> 32);
+    size_ = limbs_[1] != 0 ? 2 : limbs_[0] != 0 ? 1 : 0;
+  }
+  void multiply(std::uint32_t factor) {
+    std::uint64_t carry = 0;
+    for (std::size_t i = 0; i < size_; ++i) {
+      carry += std::uint64_t{limbs_[i]} * factor;
+      limbs_[i] = static_cast<std::uint32_t>(carry);
+      carry >>= 32;
+    }
+    if (carry != 0) limbs_[size_++] = static_cast<std::uint32_t>(carry);
+  }
+  void shiftLeft(unsigned bits) {
+    for (; bits >= 31; bits -= 31) multiply(1u << 31);
+    multiply(1u << bits);
+  }
+  void add(const BigNumber& other) {
+    std::uint64_t carry = 0;
+    const std::size_t size = greater(size_, other.size_);
+    for (std::size_t i = 0; i < size; ++i) {
+      carry += std::uint64_t{limb(i)} + other.limb(i);
+      limbs_[i] = static_cast<std::uint32_t>(carry);
+      carry >>= 32;
+    }
+    size_ = size;
+    if (carry != 0) limbs_[size_++] = static_cast<std::uint32_t>(carry);
+  }
+  /// Of a number that is not larger.
+  void subtract(const BigNumber& other) {
+    std::uint64_t borrow = 0;
+    for (std::size_t i = 0; i < size_; ++i) {
+      const std::uint64_t difference = std::uint64_t{limbs_[i]} - other.limb(i) - borrow;
+      limbs_[i] = static_cast<std::uint32_t>(difference);
+      borrow = difference >> 63;
+    }
+    while (size_ > 0 && limbs_[size_ - 1] == 0) --size_;
+  }
+  /// Negative, zero or positive, as this is smaller, equal or larger.
+  int compare(const BigNumber& other) const {
+    for (std::size_t i = greater(size_, other.size_); i-- > 0;) {
+      if (limb(i) != other.limb(i)) return limb(i) < other.limb(i) ? -1 : 1;
+    }
+    return 0;
+  }
+
+ private:
+  std::uint32_t limb(std::size_t i) const { return i < size_ ? limbs_[i] : 0; }
+
+  std::uint32_t limbs_[37] = {};
+  std::size_t size_ = 0;
+};
+
+/// The fewest digits that read back as exactly this double: value = 0.DIGITS * 10^exponent.
+/// Free-format algorithm of Steele and White, as refined by Burger and Dybvig (1996).
+class ShortestDigits {
+ public:
+  /// Of a finite number greater than zero, given by the bits of a double (IEEE 754).
+  explicit ShortestDigits(std::uint64_t bits)
+      : mantissa_(bits & ((std::uint64_t{1} << 52) - 1)),
+        power_(static_cast<int>(bits >> 52 & 0x7FF)), even_((bits & 1) == 0) {
+    const bool closerBelow = mantissa_ == 0 && power_ > 1;
+    if (power_ == 0) {
+      power_ = 1;
+    } else {
+      mantissa_ |= std::uint64_t{1} << 52;
+    }
+    power_ -= 1075;
+    generate(closerBelow ? 2 : 1);
+  }
+
+  std::string_view digits() const { return {digits_, count_}; }
+  int exponent() const { return exponent_; }
+
+ private:
+  // rest / scale is the value; below and above are half the gaps to the neighbours, all times 2.
+  void generate(unsigned gapBits) {
+    BigNumber rest(mantissa_), scale(1), below(1), above(1);
+    rest.shiftLeft(gapBits);
+    scale.shiftLeft(gapBits);
+    above.shiftLeft(gapBits - 1);
+    for (BigNumber* up : {&rest, &below, &above}) {
+      if (power_ > 0) up->shiftLeft(static_cast<unsigned>(power_));
+    }
+    if (power_ < 0) scale.shiftLeft(static_cast<unsigned>(-power_));
+    estimate(rest, scale, below, above);
+    while (step(rest, scale, below, above)) {
+    }
+  }
+  bool reachesAbove(const BigNumber& rest, const BigNumber& scale, const BigNumber& above) const {
+    BigNumber sum = rest;
+    sum.add(above);
+    const int order = sum.compare(scale);
+    return even_ ? order >= 0 : order > 0;
+  }
+  void estimate(BigNumber& rest, BigNumber& scale, BigNumber& below, BigNumber& above) {
+    int bitLength = power_;
+    for (std::uint64_t m = mantissa_; m != 0; m >>= 1) ++bitLength;
+    exponent_ = (bitLength - 1) * 30103 / 100000 - 1;  // log10(2), and never too high
+    for (int i = 0; i < exponent_; ++i) scale.multiply(10);
+    for (int i = exponent_; i < 0; ++i) {
+      for (BigNumber* up : {&rest, &below, &above}) up->multiply(10);
+    }
+    for (; reachesAbove(rest, scale, above); ++exponent_) scale.multiply(10);
+  }
+  bool step(BigNumber& rest, BigNumber& scale, BigNumber& below, BigNumber& above) {
+    for (BigNumber* up : {&rest, &below, &above}) up->multiply(10);
+    char digit = '0';
+    for (; rest.compare(scale) >= 0; ++digit) rest.subtract(scale);
+    const int order = rest.compare(below);
+    const bool lowEnough = even_ ? order <= 0 : order < 0;
+    const bool highEnough = reachesAbove(rest, scale, above);
+    if (highEnough && (!lowEnough || roundsUp(rest, scale))) ++digit;
+    digits_[count_++] = digit;
+    return !lowEnough && !highEnough;
+  }
+  static bool roundsUp(BigNumber rest, const BigNumber& scale) {
+    rest.multiply(2);
+    return rest.compare(scale) >= 0;
+  }
+
+  std::uint64_t mantissa_;
+  int power_;
+  bool even_;
+  char digits_[20] = {};
+  std::size_t count_ = 0;
+  int exponent_ = 0;
+};
+
+inline std::uint64_t bitsOf(double value) {
+  std::uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+inline bool isFinite(double value) { return (bitsOf(value) >> 52 & 0x7FF) != 0x7FF; }
+
+inline void writeZeros(Buffer& out, int count) {
+  for (; count > 0; --count) out.add('0');
+}
+
+/// A finite double in at most 17 digits that read back as the same bits; laid out as ECMAScript
+/// does (ECMA-262, Number::toString).
+inline void writeNumber(Buffer& out, double value) {
+  const std::uint64_t bits = bitsOf(value);
+  if (bits >> 63 != 0) out.add('-');
+  if (bits << 1 == 0) return out.add(bits == 0 ? "0" : "0.0");
+  const ShortestDigits shortest(bits << 1 >> 1);
+  const std::string_view digits = shortest.digits();
+  const int count = static_cast<int>(digits.size());
+  const int point = shortest.exponent();
+  if (point > 21 || point <= -6) {
+    out.add(digits[0]);
+    if (count > 1) out.add('.');
+    out.add(digits.substr(1));
+    out.add('e');
+    return writeInteger(out, point - 1);
+  }
+  if (point <= 0) {
+    out.add("0.");
+    writeZeros(out, -point);
+    return out.add(digits);
+  }
+  out.add(digits.substr(0, static_cast<std::size_t>(lesser(point, count))));
+  writeZeros(out, point - count);
+  if (count <= point) return;
+  out.add('.');
+  out.add(digits.substr(static_cast<std::size_t>(point)));
+}
+
+/// A value as JSON. False, and nothing written, where JSON has no such value.
+inline bool writeValue(Buffer& out, const Value& value) {
+  switch (value.kind()) {
+    case Value::Kind::boolean: out.add(value.boolean() ? "true" : "false"); return true;
+    case Value::Kind::integer: writeInteger(out, value.integer()); return true;
+    case Value::Kind::unsignedInteger: writeUnsigned(out, value.unsignedInteger()); return true;
+    case Value::Kind::text: writeString(out, value.text()); return true;
+    case Value::Kind::number:
+      if (isFinite(value.number())) writeNumber(out, value.number());
+      return isFinite(value.number());
+    case Value::Kind::nothing: break;
+  }
+  return false;
+}
+
+inline bool isDigit(char c) { return c >= '0' && c <= '9'; }
+
+/// Decimal digits, nothing else, that fit; false and unchanged otherwise.
+inline bool readUnsigned(std::string_view text, std::uint64_t& value) {
+  std::uint64_t result = 0;
+  for (const char c : text) {
+    const auto digit = static_cast<std::uint64_t>(c - '0');
+    if (!isDigit(c) || result > (UINT64_MAX - digit) / 10) return false;
+    result = result * 10 + digit;
+  }
+  if (text.empty()) return false;
+  value = result;
+  return true;
+}
+
+/// Reads JSON once, from front to back. The first fault ends it: from then on nothing more is
+/// found, and ok() is false. Strings come as they are written, checked, without their quotes.
+class JsonReader {
+ public:
+  explicit JsonReader(std::string_view text) : at_(text.data()), end_(at_ + text.size()) {}
+
+  bool ok() const { return ok_; }
+  /// Nothing but white space is left, and all before it was right.
+  bool finished() { return ok_ && peek() == '\0' && at_ == end_; }
+  /// The first character of what comes next, '\0' at the end.
+  char peek() {
+    while (at_ != end_ && (*at_ == ' ' || *at_ == '\t' || *at_ == '\n' || *at_ == '\r')) ++at_;
+    return at_ == end_ ? '\0' : *at_;
+  }
+  /// Goes into an object or array.
+  bool enter(char bracket) {
+    first_ = true;
+    return take(bracket);
+  }
+  /// Goes to the next element, or past the closing bracket and returns false.
+  bool next(char bracket) {
+    const bool first = first_;
+    first_ = false;
+    if (!ok_) return false;
+    if (peek() == bracket) return ++at_, false;
+    return first || take(',');
+  }
+  /// The same in an object: the next name, up to its value.
+  bool nextName(std::string_view& name) { return next('}') && string(name) && take(':'); }
+
+  bool string(std::string_view& raw) {
+    if (!take('"')) return false;
+    const char* const begin = at_;
+    while (ok_ && at_ != end_ && *at_ != '"') character();
+    raw = {begin, static_cast<std::size_t>(at_ - begin)};
+    return ok_ && take('"');
+  }
+  bool number(std::string_view& text) {
+    peek();
+    const char* const begin = at_;
+    if (at_ != end_ && *at_ == '-') ++at_;
+    if (at_ != end_ && *at_ == '0') ++at_;
+    else digits();
+    if (at_ != end_ && *at_ == '.') ++at_, digits();
+    if (at_ != end_ && (*at_ == 'e' || *at_ == 'E')) exponent();
+    text = {begin, static_cast<std::size_t>(at_ - begin)};
+    return ok_;
+  }
+  bool word(std::string_view expected) {
+    peek();
+    const auto left = static_cast<std::size_t>(end_ - at_);
+    if (std::string_view(at_, lesser(left, expected.size())) != expected) return fail();
+    at_ += expected.size();
+    return ok_;
+  }
+  /// A string, number, true, false or null; anything else is a fault.
+  bool scalar() {
+    std::string_view text;
+    switch (peek()) {
+      case '"': return string(text);
+      case 't': return word("true");
+      case 'f': return word("false");
+      case 'n': return word("null");
+      default: return number(text);
+    }
+  }
+  /// Any value, nested up to 64 deep.
+  bool skip() {
+    std::uint64_t objects = 0;  // one bit a level: an object, or an array
+    int depth = 0;
+    do {
+      open(objects, depth);
+      close(objects, depth);
+    } while (ok_ && depth > 0);
+    return ok_;
+  }
+  const char* position() const { return at_; }
+
+ private:
+  bool fail() { return ok_ = false; }
+  bool take(char c) {
+    if (!ok_ || peek() != c || at_ == end_) return fail();
+    return ++at_, true;
+  }
+  void digits() {
+    if (at_ == end_ || !isDigit(*at_)) fail();
+    while (at_ != end_ && isDigit(*at_)) ++at_;
+  }
+  void exponent() {
+    ++at_;
+    if (at_ != end_ && (*at_ == '+' || *at_ == '-')) ++at_;
+    digits();
+  }
+  /// One character inside a string.
+  void character() {
+    if (*at_ == '\\') return escape();
+    const Utf8 next = utf8At(at_, end_);
+    if (!next.valid || static_cast<unsigned char>(*at_) < 0x20) fail();
+    at_ += next.bytes;
+  }
+  void escape() {
+    if (++at_ == end_) return void(fail());
+    if (*at_ != 'u') {
+      if (std::string_view("\"\\/bfnrt").find(*at_) == std::string_view::npos) fail();
+      ++at_;
+      return;
+    }
+    const unsigned unit = hexUnit();
+    if (unit >= 0xDC00 && unit <= 0xDFFF) fail();
+    if (unit < 0xD800 || unit > 0xDBFF) return;
+    if (at_ == end_ || *at_ != '\\' || ++at_ == end_ || *at_ != 'u') return void(fail());
+    const unsigned low = hexUnit();
+    if (low < 0xDC00 || low > 0xDFFF) fail();
+  }
+  /// At the `u` of an escape; goes past its four digits.
+  unsigned hexUnit() {
+    unsigned unit = 0;
+    for (int i = 0; i < 4; ++i) {
+      if (++at_ == end_) return fail(), 0u;
+      const std::size_t digit = std::string_view("0123456789abcdefABCDEF").find(*at_);
+      if (digit == std::string_view::npos) return fail(), 0u;
+      unit = unit * 16 + static_cast<unsigned>(digit < 16 ? digit : digit - 6);
+    }
+    return ++at_, unit;
+  }
+  /// Goes down to the next scalar or empty bracket, over it.
+  void open(std::uint64_t& objects, int& depth) {
+    std::string_view name;
+    while (peek() == '{' || peek() == '[') {
+      const bool object = *at_ == '{';
+      if (depth == 64) return void(fail());
+      objects = objects << 1 | (object ? 1u : 0u);
+      ++depth;
+      ++at_;
+      if (peek() == (object ? '}' : ']')) return;
+      if (object && (!string(name) || !take(':'))) return;
+    }
+    scalar();
+  }
+  /// Goes up over closing brackets, to the start of the next value if there is one.
+  void close(std::uint64_t& objects, int& depth) {
+    std::string_view name;
+    while (ok_ && depth > 0) {
+      const bool object = (objects & 1) != 0;
+      if (peek() != (object ? '}' : ']')) {
+        if (take(',') && object && string(name)) take(':');
+        return;
+      }
+      ++at_;
+      objects >>= 1;
+      --depth;
+    }
+  }
+
+  const char* at_;
+  const char* end_;
+  bool ok_ = true;
+  bool first_ = false;
+};
+
+/// Whether `text` is one whole JSON value.
+inline bool isJson(std::string_view text) {
+  JsonReader reader(text);
+  return reader.skip() && reader.finished();
+}
+
+inline void writeUtf8(Buffer& out, std::uint32_t code) {
+  const auto tail = [code](unsigned shift) {
+    return static_cast<char>(0x80 | (code >> shift & 0x3F));
+  };
+  if (code < 0x80) return out.add(static_cast<char>(code));
+  char bytes[4] = {};
+  std::size_t size = 0;
+  if (code >= 0x10000) {
+    bytes[size++] = static_cast<char>(0xF0 | code >> 18);
+    bytes[size++] = tail(12);
+  } else if (code >= 0x800) {
+    bytes[size++] = static_cast<char>(0xE0 | code >> 12);
+  }
+  bytes[size++] = code < 0x800 ? static_cast<char>(0xC0 | code >> 6) : tail(6);
+  bytes[size++] = tail(0);
+  out.add({bytes, size});
+}
+
+inline std::uint32_t readHex(std::string_view digits) {
+  std::uint32_t value = 0;
+  for (const char c : digits) {
+    const auto digit = static_cast<std::uint32_t>(isDigit(c) ? c - '0' : (c | 0x20) - 'a' + 10);
+    value = value * 16 + digit;
+  }
+  return value;
+}
+
+/// One escape at the front of `raw`; returns how long it is.
+inline std::size_t readEscape(std::string_view raw, Buffer& out) {
+  if (raw[1] != 'u') {
+    constexpr std::string_view from = "bfnrt", to = "\b\f\n\r\t";
+    const std::size_t i = from.find(raw[1]);
+    out.add(i == std::string_view::npos ? raw[1] : to[i]);
+    return 2;
+  }
+  const std::uint32_t high = readHex(raw.substr(2, 4));
+  const bool pair = high >= 0xD800 && high <= 0xDBFF;
+  const std::uint32_t low = pair ? readHex(raw.substr(8, 4)) : 0;
+  writeUtf8(out, pair ? 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00) : high);
+  return pair ? 12 : 6;
+}
+
+/// The text that a string of JsonReader stands for.
+inline void readString(std::string_view raw, Buffer& out) {
+  while (!raw.empty()) {
+    const std::size_t plain = lesser(raw.find('\\'), raw.size());
+    out.add(raw.substr(0, plain));
+    raw.remove_prefix(plain);
+    if (!raw.empty()) raw.remove_prefix(readEscape(raw, out));
+  }
+}
+
+/// Whether a string of JsonReader stands for `expected`, however it is escaped.
+inline bool sameString(std::string_view raw, std::string_view expected) {
+  if (raw.find('\\') == std::string_view::npos) return raw == expected;
+  Fixed<32> text;
+  readString(raw, text);
+  return !text.full() && text.view() == expected;
+}
+
+// ==== 6. Privacy ==== consent comes before everything ====
+// Pure rules. While tracking is off nothing is collected, written or sent, and no id exists.
+
+/// The environment's DO_NOT_TRACK: set, and neither `0` nor `false`.
+inline bool asksNotToTrack(std::string_view variable) {
+  return !variable.empty() && variable != "0" && variable != "false";
+}
+
+/// Whether tracking begins enabled: the remembered answer, else the environment, else the options.
+inline bool enabledAtStart(Consent remembered, bool doNotTrack, bool disableTracking) {
+  if (remembered != Consent::notAsked) return remembered == Consent::granted;
+  return !doNotTrack && !disableTracking;
+}
+
+/// The answer as it stands in the first line of the file.
+inline std::string_view consentWord(Consent consent) {
+  return consent == Consent::granted ? "granted" : consent == Consent::refused ? "refused" : "-";
+}
+
+inline bool isIdentifier(std::string_view text) {
+  for (const char c : text) {
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    if (!letter && !isDigit(c) && c != '-' && c != '_') return false;
+  }
+  return !text.empty() && text.size() <= 64;
+}
+
+/// Unpredictable numbers from 32 bytes of the system's entropy: xoshiro256** (Blackman, Vigna).
+class Random {
+ public:
+  bool seed(const std::function<bool(void*, std::size_t)>& entropy) {
+    seeded_ =
+        entropy(state_, sizeof state_) && (state_[0] | state_[1] | state_[2] | state_[3]) != 0;
+    return seeded_;
+  }
+  bool seeded() const { return seeded_; }
+  std::uint64_t next() {
+    const std::uint64_t result = rotate(state_[1] * 5, 7) * 9;
+    const std::uint64_t shifted = state_[1] << 17;
+    state_[2] ^= state_[0];
+    state_[3] ^= state_[1];
+    state_[1] ^= state_[2];
+    state_[0] ^= state_[3];
+    state_[2] ^= shifted;
+    state_[3] = rotate(state_[3], 45);
+    return result;
+  }
+  /// From `lowest` to `highest`, both included.
+  std::int64_t between(std::int64_t lowest, std::int64_t highest) {
+    const auto span = static_cast<std::uint64_t>(highest - lowest) + 1;
+    return lowest + static_cast<std::int64_t>((next() >> 1) % span);
+  }
+  void writeId(Buffer& out, int characters) {
+    constexpr char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    for (; characters > 0; --characters) out.add(alphabet[next() >> 58]);
+  }
+
+ private:
+  static std::uint64_t rotate(std::uint64_t x, int bits) { return x << bits | x >> (64 - bits); }
+
+  std::uint64_t state_[4] = {};
+  bool seeded_ = false;
+};
+
+// ==== 7. Encode ==== an event becomes its JSON, once ====
+// The table of fields is all that is ever sent. Their order is the order on the wire; what stays
+// the same for a session is escaped once, into the tail.
+
+enum class Type : unsigned char { init, event, error, userId, props, view };
+
+constexpr std::string_view typeNames[] = {"init",   "event", "error",
+                                          "userid", "props", "nucleus:view"};
+
+// clang-format off
+enum class Field : unsigned char {
+  type, name, id, date, payload, sessionId, userId, anonId, deviceId,
+  client, platform, osVersion, totalRam, version, locale, language, arch, moduleVersion
+};
+// clang-format on
+
+struct FieldRule {
+  std::string_view key;  // as it is written; the first one follows the opening brace
+  char kind;             // of its value: s string, n number, o object
+};
+
+constexpr FieldRule fieldRules[] = {
+    {"{\"type\":", 's'},     {",\"name\":", 's'},     {",\"id\":", 'n'},
+    {",\"date\":", 'n'},     {",\"payload\":", 'o'},  {",\"sessionId\":", 'n'},
+    {",\"userId\":", 's'},   {",\"anonId\":", 's'},   {",\"deviceId\":", 's'},
+    {",\"client\":", 's'},   {",\"platform\":", 's'}, {",\"osVersion\":", 's'},
+    {",\"totalRam\":", 'n'}, {",\"version\":", 's'},  {",\"locale\":", 's'},
+    {",\"language\":", 's'}, {",\"arch\":", 's'},     {",\"moduleVersion\":", 's'}};
+
+constexpr const FieldRule& rule(Field field) { return fieldRules[static_cast<std::size_t>(field)]; }
+
+inline void writeText(Buffer& out, Field field, std::string_view text) {
+  if (text.empty()) return;
+  out.add(rule(field).key);
+  writeString(out, text);
+}
+
+/// The same, or nothing where it does not fit.
+inline void writeIfFits(Buffer& out, Field field, std::string_view text) {
+  const std::size_t before = out.size();
+  writeText(out, field, text);
+  if (out.full()) out.cut(before);
+}
+
+inline void writeCount(Buffer& out, Field field, std::uint64_t value) {
+  out.add(rule(field).key);
+  writeUnsigned(out, value);
+}
+
+/// What the program runs on, told in `init` and `error`.
+struct Device {
+  Fixed<64> version, locale, platform, osVersion, arch;
+  std::uint64_t totalRamGb = 0;
+
+  void write(Buffer& out) const {
+    writeIfFits(out, Field::client, "cpp");
+    writeIfFits(out, Field::platform, platform.view());
+    writeIfFits(out, Field::osVersion, osVersion.view());
+    if (totalRamGb != 0) writeCount(out, Field::totalRam, totalRamGb);
+    writeIfFits(out, Field::version, version.view());
+    writeIfFits(out, Field::locale, locale.view());
+    writeIfFits(out, Field::language, locale.view());
+    writeIfFits(out, Field::arch, arch.view());
+    writeIfFits(out, Field::moduleVersion, NUCLEUS_VERSION);
+  }
+};
+
+/// Who sends: two random ids, and what the host says of its user.
+struct Identity {
+  Fixed<64> deviceId, anonId;
+  Buffer userId;  // as given
+  Buffer props;   // the members of a JSON object, without its braces
+
+  void write(Buffer& out) const {
+    writeIfFits(out, Field::userId, userId.view());
+    writeIfFits(out, Field::anonId, anonId.view());
+    writeIfFits(out, Field::deviceId, deviceId.view());
+  }
+};
+
+/// What the caller said, not yet JSON.
+struct Event {
+  Type type = Type::event;
+  std::string_view name = {};
+  Properties properties = {};
+  std::string_view message = {}, stack = {};  // of an error
+
+  bool tellsDevice() const { return type == Type::init || type == Type::error; }
+};
+
+/// `"name":value` for each property but earlier ones of the same name and those that JSON cannot
+/// say. Returns how many of the latter there were.
+inline std::size_t writeProperties(Buffer& out, Properties properties) {
+  std::size_t unsayable = 0;
+  bool any = false;
+  for (const Property& property : properties) {
+    const std::string_view name = property.name;
+    bool repeated = false;
+    for (const Property* later = &property + 1; later != properties.end() && !repeated; ++later) {
+      repeated = later->name.view() == name;
+    }
+    if (repeated || out.full()) continue;
+    const std::size_t before = out.size();
+    if (any) out.add(',');
+    writeString(out, name);
+    out.add(':');
+    if (writeValue(out, property.value)) {
+      any = true;
+    } else {
+      out.cut(before);
+      ++unsayable;
+    }
+  }
+  return unsayable;
+}
+
+/// The parts of an event that are ready: its number, its time, and what is the same for many.
+struct Envelope {
+  std::uint64_t id = 0;
+  std::int64_t dateMs = -1;  // -1: the clock is not set
+  std::string_view props;    // of the user, as JSON members
+  std::string_view tail;     // session and identity
+  std::string_view device;
+};
+
+inline void writeErrorPayload(Buffer& out, const Event& event, std::size_t tailBytes) {
+  out.add("{\"message\":");
+  writeString(out, event.message);
+  constexpr std::string_view key = ",\"stack\":\"";
+  const std::size_t closing = tailBytes + 2;  // the quote and the brace
+  if (!event.stack.empty() && out.room() > key.size() + closing) {
+    out.add(key);
+    writeCut(out, event.stack, out.room() - closing);
+    out.add('"');
+  }
+  out.add('}');
+}
+
+inline std::size_t writePayload(Buffer& out, const Event& event, const Envelope& envelope) {
+  const bool ofUser = event.type == Type::init || event.type == Type::props;
+  const std::size_t tailBytes = envelope.tail.size() + envelope.device.size() + 1;
+  if (event.type == Type::error) {
+    out.add(rule(Field::payload).key);
+    writeErrorPayload(out, event, tailBytes);
+    return 0;
+  }
+  if (ofUser ? event.type == Type::init && envelope.props.empty() : event.properties.size() == 0) {
+    return 0;
+  }
+  out.add(rule(Field::payload).key);
+  out.add('{');
+  const std::size_t unsayable = ofUser ? 0 : writeProperties(out, event.properties);
+  if (ofUser) out.add(envelope.props);
+  out.add('}');
+  return unsayable;
+}
+
+/// Writes the event. Returns how many properties had to be left out; out.full() if it is too large.
+inline std::size_t encode(Buffer& out, const Event& event, const Envelope& envelope) {
+  writeText(out, Field::type, typeNames[static_cast<std::size_t>(event.type)]);
+  writeText(out, Field::name, event.name);
+  writeCount(out, Field::id, envelope.id);
+  if (envelope.dateMs >= 0) {
+    writeCount(out, Field::date, static_cast<std::uint64_t>(envelope.dateMs));
+  }
+  const std::size_t unsayable = writePayload(out, event, envelope);
+  out.add(envelope.tail);
+  if (event.tellsDevice()) out.add(envelope.device);
+  out.add('}');
+  return unsayable;
+}
+
+/// What is read back from an event of ours.
+struct EventFacts {
+  bool isInit = false;
+  std::uint64_t id = 0, sessionId = 0;
+  std::int64_t dateMs = -1;
+};
+
+/// A JSON object of strings, numbers and booleans.
+inline bool skipFlatObject(JsonReader& reader) {
+  std::string_view name;
+  if (!reader.enter('{')) return false;
+  while (reader.nextName(name)) {
+    const char first = reader.peek();
+    if (first == 'n' || first == '{' || first == '[' || !reader.scalar()) return false;
+  }
+  return reader.ok();
+}
+
+inline bool readField(JsonReader& reader, const FieldRule& field, std::string_view& value) {
+  if (field.kind == 'o') return skipFlatObject(reader);
+  return field.kind == 's' ? reader.string(value) : reader.number(value);
+}
+
+inline const FieldRule* findField(std::string_view name) {
+  for (const FieldRule& field : fieldRules) {
+    if (field.key.substr(2, field.key.size() - 4) == name) return &field;
+  }
+  return nullptr;
+}
+
+/// Reads an event as if a stranger had written it: only known fields, of the right kind. False
+/// where it is not one of ours.
+inline bool readEvent(std::string_view json, EventFacts& facts) {
+  JsonReader reader(json);
+  std::string_view name, value;
+  std::uint64_t date = 0;
+  bool knownType = false;
+  if (!reader.enter('{')) return false;
+  while (reader.nextName(name)) {
+    const FieldRule* const field = findField(name);
+    if (field == nullptr || !readField(reader, *field, value)) return false;
+    if (field == &rule(Field::type)) {
+      for (const std::string_view type : typeNames) knownType = knownType || type == value;
+      facts.isInit = value == typeNames[0];
+    }
+    if (field == &rule(Field::id) && !readUnsigned(value, facts.id)) return false;
+    if (field == &rule(Field::sessionId) && !readUnsigned(value, facts.sessionId)) return false;
+    if (field == &rule(Field::date)) {
+      if (!readUnsigned(value, date) || date >> 53 != 0) return false;
+      facts.dateMs = static_cast<std::int64_t>(date);
+    }
+  }
+  return reader.finished() && knownType && facts.id != 0 && facts.id >> 53 == 0 &&
+         facts.sessionId >= 10'000'000 && facts.sessionId <= 99'999'999;
+}
+
+// ==== 8. Queue ==== what waits, oldest first ====
+// Events in one piece of memory, each behind 16 bytes of what there is to know of it. Removing
+// marks; space() tidies up. Within it the events of a session stand together, their init first.
+
+/// Numbers of events that have left, as ranges: they are told to the file, and then forgotten.
+class IdRanges {
+ public:
+  struct Range {
+    std::uint64_t first, last;
+  };
+
+  bool empty() const { return count_ == 0; }
+  bool full() const { return count_ == capacity; }
+  const Range* begin() const { return ranges_; }
+  const Range* end() const { return ranges_ + count_; }
+  void clear() { count_ = 0; }
+  /// Of an id that continues the newest range, or while there is room.
+  bool add(std::uint64_t first, std::uint64_t last) {
+    if (count_ > 0 && ranges_[count_ - 1].last + 1 == first) {
+      ranges_[count_ - 1].last = last;
+      return true;
+    }
+    if (full()) return false;
+    ranges_[count_++] = {first, last};
+    return true;
+  }
+  bool contains(std::uint64_t id) const {
+    for (const Range& range : *this) {
+      if (id >= range.first && id <= range.last) return true;
+    }
+    return false;
+  }
+
+ private:
+  static constexpr std::size_t capacity = 64;
+  Range ranges_[capacity];
+  std::size_t count_ = 0;
+};
+
+/// The ids that a request carries, in order, each with a mark once the server has named it.
+class CarriedIds {
+ public:
+  CarriedIds() = default;
+  CarriedIds(std::uint64_t* ids, std::size_t capacity) : ids_(ids), capacity_(capacity) {}
+
+  std::size_t count() const { return count_; }
+  std::size_t named() const { return named_; }
+  bool full() const { return count_ == capacity_; }
+  void clear() { count_ = named_ = 0; }
+  void add(std::uint64_t id) {
+    std::size_t at = count_++;
+    for (; at > 0 && plain(ids_[at - 1]) > id; --at) ids_[at] = ids_[at - 1];
+    ids_[at] = id;
+  }
+  /// False where the request did not carry it.
+  bool name(std::uint64_t id) {
+    const std::size_t at = find(id);
+    if (at == count_) return false;
+    if ((ids_[at] & mark) == 0) ++named_;
+    ids_[at] |= mark;
+    return true;
+  }
+  void nameAll() {
+    for (std::size_t i = 0; i < count_; ++i) ids_[i] |= mark;
+    named_ = count_;
+  }
+  bool isNamed(std::uint64_t id) const {
+    const std::size_t at = find(id);
+    return at != count_ && (ids_[at] & mark) != 0;
+  }
+
+ private:
+  static constexpr std::uint64_t mark = std::uint64_t{1} << 63;
+  static std::uint64_t plain(std::uint64_t id) { return id & ~mark; }
+  /// Where it stands, or count().
+  std::size_t find(std::uint64_t id) const {
+    std::size_t low = 0, high = count_;
+    while (low < high) {
+      const std::size_t middle = (low + high) / 2;
+      if (plain(ids_[middle]) < id) low = middle + 1;
+      else high = middle;
+    }
+    return low < count_ && plain(ids_[low]) == id ? low : count_;
+  }
+
+  std::uint64_t* ids_ = nullptr;
+  std::size_t capacity_ = 0, count_ = 0, named_ = 0;
+};
+
+class Queue {
+ public:
+  enum Flag : unsigned {
+    gone = 1,           // removed; its place is taken up by space()
+    init = 2,           // opens its session
+    inRequest = 4,      // not to be evicted
+    inFile = 8,         // a crash does not lose it
+    writing = 16,       // on its way into the file
+    sent = 32,          // was in a request of this run
+    first = 64,         // of those of its session that are left
+    initSettled = 128,  // with `first`: the init needs no sending any more
+    aside = 256,        // refused alone; waits to see whether others are accepted
+    loaded = 512,       // of an earlier run
+    later = 1024,       // goes behind the others; two bits, how often
+    laterMost = 3072
+  };
+  struct Record {
+    std::uint64_t id = 0;
+    std::int64_t bornMs = 0;  // steady time; before the start for loaded ones
+    std::size_t bytes = 0;
+    unsigned flags = 0;
+
+    bool has(unsigned flag) const { return (flags & flag) != 0; }
+    unsigned round() const { return flags & laterMost; }
+  };
+  static constexpr std::size_t headerBytes = 16;
+  static constexpr std::size_t none = SIZE_MAX;
+
+  Queue() = default;
+  Queue(char* data, std::size_t capacity, std::size_t maxBytes)
+      : data_(data), capacity_(capacity), maxBytes_(maxBytes) {}
+
+  bool empty() const { return events_ == 0; }
+  std::size_t events() const { return events_; }
+  std::size_t bytes() const { return bytes_; }
+  std::size_t filedEvents() const { return filedEvents_; }
+  std::size_t filedBytes() const { return filedBytes_; }
+  std::size_t maxBytes() const { return maxBytes_; }
+  /// Nothing is left of the newest session.
+  bool newestSessionLeft() const { return handedOn_ != 0; }
+  IdRanges& goneIds() { return goneIds_; }
+  bool tellsGone() const { return lostTrack_ || !goneIds_.empty(); }
+  /// More has left than goneIds could hold: only a whole new file tells.
+  bool lostTrack() const { return lostTrack_; }
+  void loseTrack(bool lost) { lostTrack_ = lost; }
+
+  std::size_t oldest() const { return head_; }
+  std::size_t end() const { return tail_; }
+  std::size_t after(std::size_t at) const { return live(at + headerBytes + load(at).bytes); }
+  Record at(std::size_t at) const { return load(at); }
+  std::string_view text(std::size_t at) const { return {data_ + at + headerBytes, load(at).bytes}; }
+
+  /// Free memory behind the newest event; what is written there becomes an event by push().
+  char* space(std::size_t bytes) {
+    if (empty()) head_ = tail_ = 0, forgetHints();
+    if (capacity_ - tail_ < bytes) tidy();
+    return capacity_ - tail_ < bytes ? nullptr : data_ + tail_;
+  }
+  /// The text stands headerBytes behind what space() returned, or behind the event pushed before.
+  void push(std::uint64_t id, std::int64_t bornMs, std::size_t bytes, unsigned flags) {
+    if ((flags & init) != 0) flags |= first;
+    if ((flags & (init | loaded)) == 0) flags |= handedOn_;
+    if ((flags & loaded) == 0) handedOn_ = 0;
+    store(tail_, {id, bornMs, bytes, flags});
+    tail_ += headerBytes + bytes;
+    ++events_;
+    bytes_ += bytes;
+    if ((flags & inFile) != 0) ++filedEvents_, filedBytes_ += bytes;
+  }
+  /// Lets the oldest go until `bytes` more fit, and counts them. False: nothing else can go.
+  bool makeRoom(std::size_t bytes, std::uint64_t& evicted) {
+    for (; bytes_ + bytes > maxBytes_; ++evicted) {
+      const std::size_t victim = evictable();
+      if (victim == none) return false;
+      remove(victim);
+    }
+    return true;
+  }
+  /// Removes what was born before, but not an init that is still needed. Returns how many.
+  std::uint64_t expire(std::int64_t bornBeforeMs) {
+    std::uint64_t expired = 0;
+    std::size_t bareInit = none;
+    const auto dropBareInit = [&] {
+      if (bareInit != none && load(bareInit).bornMs < bornBeforeMs) remove(bareInit), ++expired;
+      bareInit = none;
+    };
+    for (std::size_t at = head_; at != tail_; at = after(at)) {
+      const Record record = load(at);
+      if (record.has(first)) dropBareInit();
+      if (record.has(init) && !record.has(inRequest)) {
+        bareInit = at;
+      } else if (record.has(inRequest) || record.bornMs >= bornBeforeMs) {
+        bareInit = none;
+      } else {
+        remove(at);
+        ++expired;
+      }
+    }
+    dropBareInit();
+    return expired;
+  }
+  /// Every event leaves. Returns how many.
+  std::uint64_t clear() {
+    const std::uint64_t cleared = events_;
+    *this = Queue(data_, capacity_, maxBytes_);
+    return cleared;
+  }
+  void remove(std::size_t at) {
+    Record record = load(at);
+    if (record.has(inFile | writing) && !goneIds_.add(record.id, record.id)) lostTrack_ = true;
+    const std::size_t next = after(at);
+    if (record.has(first))
+      handOn(next, first | (record.has(init | initSettled) ? initSettled : 0u));
+    record.flags |= gone;
+    store(at, record);
+    --events_;
+    bytes_ -= record.bytes;
+    if (record.has(inFile)) --filedEvents_, filedBytes_ -= record.bytes;
+    if (at == head_) head_ = next;
+  }
+  void mark(std::size_t at, unsigned set, unsigned cleared = 0) {
+    Record record = load(at);
+    const bool was = record.has(inFile);
+    record.flags = (record.flags & ~cleared) | set;
+    store(at, record);
+    if (record.has(inFile) && !was) ++filedEvents_, filedBytes_ += record.bytes;
+    if (!record.has(inFile) && was) --filedEvents_, filedBytes_ -= record.bytes;
+  }
+  void markAll(unsigned set, unsigned cleared) {
+    for (std::size_t at = head_; at != tail_; at = after(at)) mark(at, set, cleared);
+    forgetHints();
+  }
+  /// The oldest that is not in the file and not on its way there; end() if there is none.
+  std::size_t unfiled() {
+    unfiled_ = live(greater(unfiled_, head_));
+    while (unfiled_ != tail_ && load(unfiled_).has(inFile | writing)) unfiled_ = after(unfiled_);
+    return unfiled_;
+  }
+  /// What was on its way into the file has arrived there, or has not.
+  void written(bool arrived) {
+    for (std::size_t at = head_; at != tail_; at = after(at)) {
+      if (load(at).has(writing)) mark(at, arrived ? inFile : 0u, writing);
+    }
+    if (!arrived) forgetHints();
+  }
+  /// The file is new: it holds what was on its way, and nothing else.
+  void rewritten() {
+    for (std::size_t at = head_; at != tail_; at = after(at)) {
+      mark(at, load(at).has(writing) ? inFile : 0u, load(at).has(writing) ? writing : inFile);
+    }
+    forgetHints();
+  }
+  /// The first `events` go behind all others. For what a file brings that is older.
+  void rotate(std::size_t events) {
+    for (; events > 0; --events) {
+      const Record record = load(head_);
+      const std::size_t size = headerBytes + record.bytes;
+      char* const to = space(size);  // may move the oldest, but not what it holds
+      if (to == nullptr) return;
+      std::memcpy(to, data_ + head_, size);
+      tail_ += size;
+      Record left = load(head_);
+      left.flags |= gone;
+      store(head_, left);
+      head_ = live(head_);
+    }
+    forgetHints();
+  }
+
+ private:
+  // A header is two words: id and flags, birth and size.
+  Record load(std::size_t at) const {
+    std::uint64_t words[2];
+    std::memcpy(words, data_ + at, sizeof words);
+    return {words[0] >> 12, static_cast<std::int64_t>(words[1] >> 24) - birthBase,
+            static_cast<std::size_t>(words[1] & 0xFF'FFFF),
+            static_cast<unsigned>(words[0] & 0xFFF)};
+  }
+  void store(std::size_t at, const Record& record) const {
+    const auto born = static_cast<std::uint64_t>(record.bornMs + birthBase);
+    const std::uint64_t words[2] = {record.id << 12 | record.flags, born << 24 | record.bytes};
+    std::memcpy(data_ + at, words, sizeof words);
+  }
+  /// The first at or behind `at` that is not gone. What it passes over becomes one gap, so that
+  /// the next one passes faster.
+  std::size_t live(std::size_t at) const {
+    const std::size_t from = at;
+    while (at != tail_ && load(at).has(gone)) at += headerBytes + load(at).bytes;
+    const std::size_t gap = at - from;
+    if (gap > 0 && gap <= maxRecordBytes) store(from, {0, 0, gap - headerBytes, gone});
+    return at;
+  }
+  void handOn(std::size_t next, unsigned flags) {
+    if (next == tail_) {
+      handedOn_ = flags;
+    } else if (!load(next).has(first)) {
+      mark(next, flags);
+    }
+  }
+  /// Closes the gaps.
+  void tidy() {
+    std::size_t to = 0;
+    for (std::size_t at = head_, next = at; at != tail_; at = next) {
+      next = after(at);
+      const std::size_t size = headerBytes + load(at).bytes;
+      std::memmove(data_ + to, data_ + at, size);
+      to += size;
+    }
+    head_ = 0;
+    tail_ = to;
+    forgetHints();
+  }
+  void forgetHints() { unfiled_ = 0; }
+  /// The oldest that may go: not in a request, no init of a session that has events left, and not
+  /// the newest session's init.
+  std::size_t evictable() const {
+    std::size_t bareInit = none;
+    for (std::size_t at = head_; at != tail_; at = after(at)) {
+      const Record record = load(at);
+      if (record.has(first) && bareInit != none) return bareInit;
+      if (record.has(init) && !record.has(inRequest)) {
+        bareInit = at;
+      } else if (record.has(inRequest)) {
+        bareInit = none;
+      } else {
+        return at;
+      }
+    }
+    return none;
+  }
+
+  static constexpr std::int64_t birthBase = std::int64_t{1} << 38;
+  static constexpr std::size_t maxRecordBytes = 0xFF'FFFF;
+
+  char* data_ = nullptr;
+  std::size_t capacity_ = 0, maxBytes_ = 0;
+  std::size_t head_ = 0, tail_ = 0;
+  std::size_t events_ = 0, bytes_ = 0, filedEvents_ = 0, filedBytes_ = 0;
+  std::size_t unfiled_ = 0;
+  unsigned handedOn_ = 0;
+  IdRanges goneIds_;
+  bool lostTrack_ = false;
+};
+
+// ==== 9. Cache ==== the same bytes in one flat file ====
+// Pure text and bookkeeping: which line says what, what the file lacks, when it is due.
+//
+//   nucleus-cache 1 my-app granted 5b3c91d2      format, owner, the user's choice or -, CRC-32
+//   s 0f9e8d7c 83 {"appId":"my-app",...}         state: ids, user, properties, limits; the last
+//                                                one counts, and it names the owner again
+//   e 1a2b3c4d 254 {"type":"event",...}          an event, as it is sent
+//   f 1a2b3c4d 254 {"type":"event",...}          the same, first of those left of a session whose
+//                                                init needs no sending any more
+//   g 99aabbcc 9 1000-1003                       numbers of events that have left
+//
+// A record is: kind, CRC-32 of kind and content, bytes of content, content, line feed. A record
+// that is damaged is skipped to the next line feed; a damaged line feed costs nothing.
+
+struct CrcTable {
+  std::uint32_t of[256];
+
+  constexpr CrcTable() : of() {
+    for (std::uint32_t i = 0; i < 256; ++i) {
+      of[i] = i;
+      for (int bit = 0; bit < 8; ++bit) of[i] = of[i] >> 1 ^ ((of[i] & 1) != 0 ? 0xEDB88320u : 0u);
+    }
+  }
+};
+inline constexpr CrcTable crcTable;
+
+/// CRC-32 as in ISO-HDLC, zip and PNG.
+inline std::uint32_t crc32(std::string_view text, std::uint32_t before = 0) {
+  std::uint32_t crc = ~before;
+  for (const char c : text) {
+    crc = crc >> 8 ^ crcTable.of[(crc ^ static_cast<unsigned char>(c)) & 0xFF];
+  }
+  return ~crc;
+}
+
+inline void writeHex(char* to, std::uint32_t value) {
+  for (int i = 7; i >= 0; --i, value >>= 4) to[i] = "0123456789abcdef"[value & 15];
+}
+
+inline bool isHex(std::string_view text) {
+  return text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+struct Line {
+  char kind = 0;
+  std::string_view content;
+
+  static constexpr std::size_t overhead = 24;  // at most, around the content
+
+  std::uint32_t crc() const { return crc32(content, crc32({&kind, 1})); }
+};
+
+/// Adds a record without its CRC, which seal() fills in. False, and nothing, if it does not fit.
+inline bool writeLine(Buffer& out, const Line& line) {
+  const std::size_t before = out.size();
+  out.add(line.kind);
+  out.add(" 00000000 ");
+  writeUnsigned(out, line.content.size());
+  out.add(' ');
+  out.add(line.content);
+  out.add('\n');
+  if (!out.full()) return true;
+  out.cut(before);
+  return false;
+}
+
+/// Reads the record at the front of `text`. `bytes` is how far it goes, up to its line feed.
+inline bool parseLine(std::string_view text, Line& line, std::size_t& bytes) {
+  std::uint64_t size = 0;
+  const std::size_t space = text.find(' ', 11);
+  if (text.size() < 12 || text[1] != ' ' || text[10] != ' ' || space == std::string_view::npos ||
+      space > 11 + 8 || !readUnsigned(text.substr(11, space - 11), size) ||
+      size > text.size() - space - 1) {
+    return false;
+  }
+  line = {text[0], text.substr(space + 1, static_cast<std::size_t>(size))};
+  bytes = space + 1 + line.content.size();
+  return true;
+}
+
+/// The same, and its CRC is right.
+inline bool readLine(std::string_view text, Line& line, std::size_t& bytes) {
+  if (!parseLine(text, line, bytes)) return false;
+  char hex[8];
+  writeHex(hex, line.crc());
+  return text.substr(2, 8) == std::string_view(hex, 8);
+}
+
+/// Fills in the CRC of every record in a piece of file that writeLine() made.
+inline void seal(char* at, std::size_t size) {
+  Line line;
+  std::size_t bytes = 0;
+  while (size > 0) {
+    if (*at != '\n' && parseLine({at, size}, line, bytes)) {
+      writeHex(at + 2, line.crc());
+    } else {  // the first line, or the line feed before a record
+      bytes = lesser(std::string_view(at, size).find('\n'), size - 1);
+    }
+    at += bytes + 1;
+    size -= bytes + 1;
+  }
+}
+
+inline void writeFirstLine(Buffer& out, std::string_view appId, Consent choice) {
+  const std::size_t before = out.size();
+  out.add("nucleus-cache 1 ");
+  out.add(appId);
+  out.add(' ');
+  out.add(consentWord(choice));
+  const std::uint32_t crc = crc32(out.view().substr(before));
+  char hex[8];
+  writeHex(hex, crc);
+  out.add(' ');
+  out.add({hex, 8});
+  out.add('\n');
+}
+
+enum class Owner { us, other, damaged };
+
+/// What the first line of a file says. `bytes` is where it ends, without its line feed.
+inline Owner readFirstLine(std::string_view text, std::string_view appId, Consent& choice,
+                           std::size_t& bytes) {
+  for (const Consent consent : {Consent::notAsked, Consent::granted, Consent::refused}) {
+    Fixed<128> expected;
+    writeFirstLine(expected, appId, consent);
+    bytes = expected.size() - 1;
+    choice = consent;
+    if (text.substr(0, bytes) == expected.view().substr(0, bytes)) return Owner::us;
+  }
+  choice = Consent::notAsked;
+  bytes = lesser(text.find('\n'), text.size());
+  const std::string_view line = text.substr(0, bytes);
+  if (line.size() < 9 || !isHex(line.substr(line.size() - 8))) return Owner::damaged;
+  char hex[8];
+  writeHex(hex, crc32(line.substr(0, line.size() - 9)));
+  return line.substr(line.size() - 8) == std::string_view(hex, 8) ? Owner::other : Owner::damaged;
+}
+
+/// A Retry-After that outlives the program.
+struct Barrier {
+  std::int64_t untilWallMs = -1;  // -1: the clock was not set
+  std::int64_t forMs = 0;         // 0: none
+};
+
+inline void writeState(Buffer& out, std::string_view appId, const Identity& who, Barrier barrier) {
+  const auto text = [&out](std::string_view key, std::string_view value) {
+    if (value.empty()) return;
+    out.add(key);
+    writeString(out, value);
+  };
+  text("{\"appId\":", appId);
+  text(",\"deviceId\":", who.deviceId.view());
+  text(",\"anonId\":", who.anonId.view());
+  text(",\"userId\":", who.userId.view());
+  out.add(",\"props\":{");
+  out.add(who.props.view());
+  out.add("},\"retryAtMs\":");
+  writeInteger(out, barrier.untilWallMs);
+  out.add(",\"retryForMs\":");
+  writeInteger(out, barrier.forMs);
+  out.add('}');
+}
+
+/// The strings are as JsonReader gives them.
+struct State {
+  std::string_view appId, deviceId, anonId, userId, props;
+  Barrier barrier;
+};
+
+inline bool readNumber(JsonReader& reader, std::int64_t& value) {
+  std::string_view text;
+  std::uint64_t result = 0;
+  if (!reader.number(text)) return false;
+  if (text == "-1") return value = -1, true;
+  if (!readUnsigned(text, result) || result >> 53 != 0) return false;
+  value = static_cast<std::int64_t>(result);
+  return true;
+}
+
+inline bool readStateField(JsonReader& reader, std::string_view name, State& state) {
+  if (name == "appId") return reader.string(state.appId);
+  if (name == "deviceId") return reader.string(state.deviceId);
+  if (name == "anonId") return reader.string(state.anonId);
+  if (name == "userId") return reader.string(state.userId);
+  if (name == "retryAtMs") return readNumber(reader, state.barrier.untilWallMs);
+  if (name == "retryForMs") return readNumber(reader, state.barrier.forMs);
+  if (name != "props" || reader.peek() != '{') return false;
+  const char* const begin = reader.position() + 1;
+  if (!skipFlatObject(reader)) return false;
+  state.props = {begin, static_cast<std::size_t>(reader.position() - begin) - 1};
+  return true;
+}
+
+inline bool readState(std::string_view json, State& state) {
+  JsonReader reader(json);
+  std::string_view name;
+  if (!reader.enter('{')) return false;
+  while (reader.nextName(name)) {
+    if (!readStateField(reader, name, state)) return false;
+  }
+  return reader.finished();
+}
+
+inline void writeRanges(Buffer& out, const IdRanges& ranges) {
+  for (const IdRanges::Range& range : ranges) {
+    if (!out.empty()) out.add(',');
+    writeUnsigned(out, range.first);
+    if (range.last == range.first) continue;
+    out.add('-');
+    writeUnsigned(out, range.last);
+  }
+}
+
+/// The next of the comma-separated ranges; false at the end and at anything else.
+inline bool readRange(std::string_view& text, IdRanges::Range& range) {
+  const std::string_view part = text.substr(0, text.find(','));
+  text.remove_prefix(lesser(part.size() + 1, text.size()));
+  const std::size_t dash = part.find('-');
+  if (!readUnsigned(part.substr(0, dash), range.first)) return false;
+  range.last = range.first;
+  return dash == std::string_view::npos || readUnsigned(part.substr(dash + 1), range.last);
+}
+
+constexpr std::int64_t never = INT64_MAX;
+
+/// What is known of the file, and what is to be done to it when. Times are steady.
+struct CacheFile {
+  bool wanted = false;  // there is a storage to use
+  bool opened = false;  // it was looked at
+  bool known = false;   // what it holds was read, or written by us
+  StorageState state = StorageState::absent;
+  std::size_t bytes = 0;
+  bool stateChanged = false;
+  bool freshLine = false;    // the end of the file may be torn
+  bool mustRewrite = false;  // the file lacks what appending cannot mend
+  bool unsynced = false;
+  std::int64_t pendingSinceMs = never;  // something is in memory alone
+  bool urgent = false;                  // an error event is
+  std::int64_t lastSyncMs = 0, lastRewriteMs = 0, retryAtMs = 0;
+  static constexpr std::int64_t retryMs = 1'000, rewriteGapMs = 60'000;
+  static constexpr std::size_t deadBytesMin = 16 << 10;
+
+  bool usable() const { return wanted && opened && state == StorageState::ready; }
+  void note(std::int64_t nowMs) { pendingSinceMs = lesser(pendingSinceMs, nowMs); }
+  bool mostlyDead(std::size_t liveBytes) const {
+    const std::size_t dead = bytes > liveBytes ? bytes - liveBytes : 0;
+    return dead >= deadBytesMin && dead > bytes / 2;
+  }
+};
+
+// ==== 10. Delivery ==== when the next request goes, and how large ====
+// Numbers in, numbers out: steady milliseconds, sizes, and what the answer said.
+
+struct Free {
+  void operator()(char* memory) const { std::free(memory); }
+};
+
+/// What a request carries, shared by every copy of its handle. `body` and `ids` do not change
+/// while the host holds one.
+struct Post {
+  std::string url;
+  std::unique_ptr<char, Free> memory;  // empty where the host gave it
+  Buffer body;
+  CarriedIds ids;
+  bool heartbeat = false;
+  unsigned epoch = 0;
+  std::shared_ptr<std::atomic<unsigned>> currentEpoch;  // of consent; changes when it ends
+  std::weak_ptr<Core> core;
+
+  bool cancelled() const { return currentEpoch->load() != epoch; }
+};
+
+/// The server's answer, as far as it can be understood.
+struct Answer {
+  bool understood = false;
+  bool confirmed = false;
+  Fixed<64> anonId, latestVersion;
+  std::string_view customData;
+};
+
+inline bool isVersion(std::string_view text) {
+  bool digit = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '-' || text[i] == '+') {
+      return digit && i > 0 && isIdentifier(text.substr(i + 1, 1)) && text.size() <= 64;
+    }
+    if (!isDigit(text[i]) && (text[i] != '.' || !digit)) return false;
+    digit = isDigit(text[i]);
+  }
+  return digit && text.size() <= 64;
+}
+
+/// Takes the number at the front, and what separates it from the next.
+inline std::uint64_t takeNumber(std::string_view& version) {
+  const std::size_t end = lesser(version.find_first_not_of("0123456789"), version.size());
+  std::uint64_t value = 0;
+  readUnsigned(version.substr(0, end), value);
+  const bool dot = end < version.size() && version[end] == '.';
+  version = dot ? version.substr(end + 1) : std::string_view();
+  return value;
+}
+
+inline bool isNewer(std::string_view candidate, std::string_view version) {
+  while (!candidate.empty() || !version.empty()) {
+    const std::uint64_t theirs = takeNumber(candidate), ours = takeNumber(version);
+    if (theirs != ours) return theirs > ours;
+  }
+  return false;
+}
+
+/// Calls `named` with every id of an array: plain integers, also as strings.
+template <class Named>
+void readIds(JsonReader& reader, Named&& named) {
+  std::string_view text;
+  std::uint64_t id = 0;
+  reader.enter('[');
+  while (reader.next(']')) {
+    const char first = reader.peek();
+    if (first == '"') reader.string(text);
+    else if (first == '-' || isDigit(first)) reader.number(text);
+    else reader.skip(), text = {};
+    if (readUnsigned(text, id)) named(id);
+  }
+}
+
+template <class Named>
+void readAnswerField(JsonReader& reader, std::string_view name, Answer& answer, Named&& named) {
+  const char first = reader.peek();
+  const char* const begin = reader.position();
+  std::string_view text;
+  if (first == '[' && sameString(name, "reportedIds")) return readIds(reader, named);
+  if (first == '"' && sameString(name, "anonId")) {
+    if (reader.string(text)) answer.anonId.clear(), readString(text, answer.anonId);
+    if (answer.anonId.full() || !isIdentifier(answer.anonId.view())) answer.anonId.clear();
+  } else if (first == '"' && sameString(name, "latestVersion")) {
+    if (reader.string(text)) answer.latestVersion.clear(), readString(text, answer.latestVersion);
+    if (!isVersion(answer.latestVersion.view())) answer.latestVersion.clear();
+  } else {
+    reader.skip();
+    text = {begin, static_cast<std::size_t>(reader.position() - begin)};
+    if (sameString(name, "confirmation")) answer.confirmed = text == "true";
+    if (sameString(name, "customData") && text.size() <= 64 << 10) answer.customData = text;
+  }
+}
+
+/// Reads an answer and calls `named` with every id it names: only once it is known to be whole.
+template <class Named>
+void readAnswer(std::string_view text, Answer& answer, Named&& named) {
+  constexpr std::size_t mostBytes = 1 << 20;
+  if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
+  if (text.size() > mostBytes || !isJson(text)) return;
+  JsonReader reader(text);
+  if (reader.peek() != '{') return;
+  std::string_view name;
+  answer.understood = true;
+  reader.enter('{');
+  while (reader.nextName(name)) readAnswerField(reader, name, answer, named);
+}
+
+/// Days from 1970-01-01 in the proleptic Gregorian calendar.
+inline std::int64_t daysSince1970(std::int64_t year, int month, int day) {
+  if (month <= 2) --year, month += 12;
+  const std::int64_t leapDays = year / 4 - year / 100 + year / 400;
+  return 365 * year + leapDays + (153 * (month - 3) + 2) / 5 + day - 1 - 719'468;
+}
+
+inline int monthOf(std::string_view word) {
+  constexpr std::string_view months = "JanFebMarAprMayJunJulAugSepOctNovDec";
+  const std::size_t at = word.size() == 3 ? months.find(word) : std::string_view::npos;
+  return at == std::string_view::npos || at % 3 != 0 ? 0 : static_cast<int>(at / 3) + 1;
+}
+
+/// An HTTP date in any of its three forms (RFC 9110, 5.6.7), in ms since 1970; -1 if it is none.
+inline std::int64_t readHttpDate(std::string_view text) {
+  std::uint64_t numbers[5] = {};  // day, year and hour, minute, second, in either order
+  std::size_t count = 0, timeAt = 0;
+  int month = 0;
+  while (!text.empty()) {
+    const std::size_t end = lesser(text.find_first_of(" ,-:"), text.size());
+    const std::string_view word = text.substr(0, end);
+    const bool colon = end < text.size() && text[end] == ':';
+    if (month == 0) month = monthOf(word);
+    if (count < 5 && readUnsigned(word, numbers[count])) {
+      if (colon && timeAt == 0) timeAt = count;
+      if (numbers[count++] > 9999) return -1;
+    }
+    text.remove_prefix(lesser(end + 1, text.size()));
+  }
+  if (count != 5 || month == 0 || (timeAt != 1 && timeAt != 2)) return -1;
+  std::int64_t year = static_cast<std::int64_t>(numbers[timeAt == 1 ? 4 : 1]);
+  if (year < 100) year += year < 70 ? 2000 : 1900;
+  const std::uint64_t seconds =
+      (numbers[timeAt] * 60 + numbers[timeAt + 1]) * 60 + numbers[timeAt + 2];
+  if (numbers[0] < 1 || numbers[0] > 31 || seconds > 86'400) return -1;
+  const std::int64_t days = daysSince1970(year, month, static_cast<int>(numbers[0]));
+  return (days * 86'400 + static_cast<std::int64_t>(seconds)) * 1000;
+}
+
+constexpr std::int64_t dayMs = 86'400'000;
+constexpr std::int64_t clockSetMs = 1'577'836'800'000;  // 2020-01-01: before, the clock is not set
+
+/// How long a Retry-After asks to wait, 24 h at most; 0 if it cannot be told.
+inline std::int64_t readRetryAfter(std::string_view text, std::int64_t wallMs) {
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  std::uint64_t seconds = 0;
+  if (readUnsigned(text, seconds)) {
+    return static_cast<std::int64_t>(lesser<std::uint64_t>(seconds, dayMs / 1000)) * 1000;
+  }
+  if (wallMs < clockSetMs) return 0;
+  return lesser(greater<std::int64_t>(readHttpDate(text) - wallMs, 0), dayMs);
+}
+
+/// The longest pause after so many failures in a row: 2 s, then twice as long each time, to 10 min.
+constexpr std::int64_t longestBackoffMs(int failures) {
+  return failures > 9 ? 600'000 : lesser<std::int64_t>(1'000LL << failures, 600'000);
+}
+
+/// The schedule of requests, and how much goes into one.
+class Delivery {
+ public:
+  Delivery() = default;
+  Delivery(std::int64_t intervalMs, std::size_t maxBytes, std::size_t maxEvents)
+      : intervalMs_(intervalMs), maxBytes_(maxBytes), maxEvents_(maxEvents), bytes_(maxBytes),
+        events_(maxEvents) {}
+
+  std::size_t mostBytes() const { return bytes_; }
+  std::size_t mostEvents() const { return events_; }
+  std::int64_t dueMs() const { return nextMs_ == never ? never : greater(nextMs_, barrierMs_); }
+  std::int64_t barrierMs() const { return barrierMs_; }
+  std::int64_t begunMs() const { return begunMs_; }
+  bool pausing(std::int64_t nowMs) const { return backingOff_ || nowMs < barrierMs_; }
+
+  /// Something waits. The first request goes after 0.5 to 1.5 s, then one each interval.
+  void wake(std::int64_t nowMs, Random& random) {
+    if (nextMs_ != never) return;
+    nextMs_ = nowMs + random.between(500, 1500);
+    if (begunMs_ != never) nextMs_ = greater(nextMs_, begunMs_ + intervalMs_);
+  }
+  void sleep() { nextMs_ = never; }
+  /// It could not be made now.
+  void postpone(std::int64_t nowMs) { nextMs_ = nowMs + 1'000; }
+  void begin(std::int64_t nowMs) {
+    begunMs_ = nowMs;
+    nextMs_ = never;
+    backingOff_ = false;
+    ++inARow_;
+  }
+  /// The server took something. `backlog`: there is more that was waiting before.
+  void progress(bool whole, bool backlog, std::int64_t nowMs) {
+    failures_ = inARow_ = 0;
+    nextMs_ = backlog ? nowMs : begunMs_ + intervalMs_;
+    if (!whole) return;
+    bytes_ = lesser(bytes_ * 2, maxBytes_);
+    events_ = lesser(events_ * 2, maxEvents_);
+  }
+  /// Exponential backoff with full jitter, 1 s to 10 min.
+  void backOff(std::int64_t nowMs, Random& random) {
+    failures_ = lesser(failures_ + 1, 30);
+    inARow_ = 0;
+    backingOff_ = true;
+    nextMs_ = nowMs + random.between(1'000, longestBackoffMs(failures_));
+  }
+  void halveBytes(std::size_t tried) {
+    bytes_ = greater<std::size_t>(lesser(tried, bytes_) / 2, 1);
+  }
+  void halveEvents(std::size_t tried) {
+    events_ = greater<std::size_t>(lesser(tried, events_) / 2, 1);
+  }
+  /// Another try at once, but at most 12 in a row without a pause.
+  void again(std::int64_t nowMs, Random& random) {
+    if (inARow_ >= 12) return backOff(nowMs, random);
+    nextMs_ = nowMs;
+  }
+  void waitUntil(std::int64_t barrierMs) {
+    barrierMs_ = barrierMs;
+    nextMs_ = barrierMs;
+    inARow_ = 0;
+  }
+  /// As soon as may be; a backoff is cut short at most once a second.
+  void hurry(std::int64_t nowMs) {
+    if (backingOff_ && lastCutMs_ != never && nowMs - lastCutMs_ < 1'000) return;
+    if (backingOff_) lastCutMs_ = nowMs;
+    nextMs_ = lesser(nextMs_, nowMs);
+  }
+
+ private:
+  std::int64_t intervalMs_ = 0;
+  std::size_t maxBytes_ = 0, maxEvents_ = 0;
+  std::size_t bytes_ = 0, events_ = 0;
+  std::int64_t nextMs_ = never, begunMs_ = never, lastCutMs_ = never;
+  std::int64_t barrierMs_ = INT64_MIN;
+  int failures_ = 0, inARow_ = 0;
+  bool backingOff_ = false;
+};
+
+// ==== 11. Engine ==== the whole client, without clock, lock, thread or file ====
+// Every call gets the moment it happens at. accept() takes an event in, next() gives the request
+// that is due, settle() takes its answer; gather() gives the text that the file lacks.
+
+// clang-format off
+enum class Notice : unsigned char {
+  notConfigured, noEntropy, noThread, noMemory, optionClamped, plainEndpoint, invalidName,
+  invalidValue, tooLarge, queueFull, tooOld, refused, damaged, noProgress, requestFailed,
+  callbackThrew, storageLocked, storageForeign, storageFailed, storageVanished, eraseFailed
+};
+// clang-format on
+
+struct NoticeRule {
+  Severity severity;
+  std::string_view code, message;  // a detail may follow the message
+};
+
+constexpr NoticeRule noticeRules[] = {
+    {Severity::failure, "not-configured",
+     "appId takes 1 to 64 of A-Z a-z 0-9 _ -; nothing is tracked"},
+    {Severity::failure, "no-entropy", "entropy gave no random bytes; nothing is tracked"},
+    {Severity::warning, "no-thread", "no thread could be started; call poll() instead"},
+    {Severity::failure, "no-memory", "the memory was not enough; nothing is tracked"},
+    {Severity::warning, "option-clamped", "an option was out of range and has been changed: "},
+    {Severity::warning, "plain-endpoint", "endpoint is not encrypted; use https or wss"},
+    {Severity::warning, "invalid-name", "a name was empty, longer than 256 bytes or reserved: "},
+    {Severity::warning, "invalid-value",
+     "NaN, infinity or a null text cannot be sent, left out of: "},
+    {Severity::warning, "too-large", "an event was not tracked; raise maxEventBytes: "},
+    {Severity::warning, "queue-full", "events were dropped; raise maxQueueBytes"},
+    {Severity::warning, "too-old", "events were dropped; raise cutoffMs"},
+    {Severity::warning, "refused",
+     "events were dropped that the server refused while it took others"},
+    {Severity::warning, "damaged", "records of cacheFile could not be read and were skipped"},
+    {Severity::warning, "no-progress", "an answer acknowledged nothing; is endpoint right?"},
+    {Severity::info, "request-failed", "a request failed and will be sent again"},
+    {Severity::failure, "callback-threw", "a callback threw an exception: "},
+    {Severity::info, "storage-locked", "another client uses cacheFile; events wait in memory"},
+    {Severity::failure, "storage-foreign",
+     "cacheFile is not ours, events wait in memory; set another"},
+    {Severity::failure, "storage-failed", "cacheFile cannot be written, events wait in memory"},
+    {Severity::warning, "storage-vanished",
+     "cacheFile was removed or replaced, and is written anew"},
+    {Severity::failure, "erase-failed",
+     "what was unsent is still in cacheFile; it is tried again"}};
+
+constexpr std::size_t noticeCount = sizeof noticeRules / sizeof noticeRules[0];
+
+/// Diagnostics on their way to the host: counted here, told at most once a minute for each code.
+class Notices {
+ public:
+  void add(Notice notice, std::string_view detail = {}, std::uint64_t count = 1) {
+    Slot& slot = slots_[static_cast<std::size_t>(notice)];
+    if (count == 0) return;
+    slot.count += count;
+    slot.detail.clear();
+    writeCut(slot.detail, detail, slot.detail.capacity());
+    pending_ = true;
+  }
+  /// When the next one may be told.
+  std::int64_t dueMs() const {
+    std::int64_t due = never;
+    for (const Slot& slot : slots_) {
+      if (pending_ && slot.count > 0) due = lesser(due, slot.notBeforeMs);
+    }
+    return due;
+  }
+  /// Takes the next one; false when there is none to tell now.
+  bool take(std::int64_t nowMs, std::size_t& index, std::uint64_t& count, Buffer& message) {
+    for (index = 0; pending_ && index < noticeCount; ++index) {
+      Slot& slot = slots_[index];
+      if (slot.count == 0 || slot.notBeforeMs > nowMs) continue;
+      message.add(noticeRules[index].message);
+      message.add(slot.detail.view());
+      count = slot.count;
+      slot.count = 0;
+      slot.notBeforeMs = nowMs + 60'000;
+      return true;
+    }
+    pending_ = dueMs() != never;
+    return false;
+  }
+
+ private:
+  struct Slot {
+    std::uint64_t count = 0;
+    std::int64_t notBeforeMs = INT64_MIN;
+    Fixed<64> detail;
+  };
+  Slot slots_[noticeCount];
+  bool pending_ = false;
+};
+
+struct Moment {
+  std::int64_t wallMs = 0, steadyMs = 0;
+
+  bool clockSet() const { return wallMs >= clockSetMs; }
+};
+
+struct Limits {
+  std::int64_t reportIntervalMs = 0, sessionTimeoutMs = 0, cutoffMs = 0, answerTimeoutMs = 0,
+               cacheDelayMs = 0;
+  std::size_t maxQueueBytes = 0, maxEventBytes = 0, maxBatchBytes = 0;
+
+  std::size_t recordBytes() const { return maxEventBytes + Queue::headerBytes; }
+  std::size_t queueCapacity() const {
+    return maxQueueBytes + maxQueueBytes / 4 + 2 * recordBytes();
+  }
+  std::size_t batchIds() const { return maxBatchBytes / 64 + 1; }
+  std::size_t postCapacity() const {
+    return maxBatchBytes + 8 + batchIds() * sizeof(std::uint64_t);
+  }
+  std::size_t scratchBytes() const { return greater(maxBatchBytes / 2, maxEventBytes + 256); }
+  std::size_t tailBytes() const { return lesser<std::size_t>(maxEventBytes / 4, 2048); }
+  std::size_t deviceBytes() const { return lesser<std::size_t>(maxEventBytes / 2, 1024); }
+  std::size_t propsBytes() const { return maxEventBytes / 2; }
+  std::size_t fileBytes() const { return 2 * maxQueueBytes + (64 << 10); }
+};
+
+/// Hands out one piece of memory, front to back.
+class Arena {
+ public:
+  Arena(void* data, std::size_t bytes) : at_(static_cast<char*>(data)), left_(bytes) {}
+  static constexpr std::size_t alignment = alignof(std::uint64_t);
+
+  char* take(std::size_t bytes) {
+    bytes = (bytes + alignment - 1) / alignment * alignment;
+    if (bytes > left_) return nullptr;
+    left_ -= bytes;
+    return std::exchange(at_, at_ + bytes);
+  }
+  Buffer buffer(std::size_t bytes) { return {take(bytes), bytes}; }
+
+ private:
+  char* at_;
+  std::size_t left_;
+};
+
+/// What the host decided, checked and completed.
+struct Setup {
+  std::string appId, url, deviceId, anonId;
+  Limits limits;
+  bool webSocket = false, canSend = false, remember = false, tellsUpdate = false;
+};
+
+class Engine {
+ public:
+  Engine(Setup setup, Arena& arena, Notices& reports)
+      : notices(reports), setup_(std::move(setup)), limits_(setup_.limits),
+        queue_(arena.take(limits_.queueCapacity()), limits_.queueCapacity(), limits_.maxQueueBytes),
+        delivery_(limits_.reportIntervalMs, limits_.maxBatchBytes, limits_.batchIds()),
+        tail_(arena.buffer(limits_.tailBytes())), deviceText_(arena.buffer(limits_.deviceBytes())) {
+    identity.userId = arena.buffer(limits_.tailBytes());
+    identity.props = arena.buffer(limits_.propsBytes());
+  }
+
+  Notices& notices;
+  Device device;
+  Identity identity;
+  Random random;
+  CacheFile file;
+  Consent consent = Consent::notAsked;
+  std::string customData;  // waits for its callback
+  Fixed<64> latestVersion;
+
+  const Setup& setup() const { return setup_; }
+  const Limits& limits() const { return limits_; }
+  bool tracking() const { return tracking_; }
+
+  // ---- what the host calls ----
+
+  /// Ids are drawn or kept, a session is opened.
+  Outcome enable(Moment now) {
+    if (setup_.remember && consent != Consent::granted) file.mustRewrite = true;
+    consent = Consent::granted;
+    return begin(now);
+  }
+  Outcome begin(Moment now) {
+    if (tracking_) return Outcome::ok;
+    if (nextId_ == 0) nextId_ = static_cast<std::uint64_t>(random.between(idLowest, idHighest));
+    drawIds();
+    tracking_ = true;
+    file.stateChanged = true;
+    session_.open = false;
+    deviceText_.clear();
+    device.write(deviceText_);
+    return accept({Type::init}, now);
+  }
+  /// Everything unsent goes, with user and properties.
+  void disable() {
+    consent = Consent::refused;
+    tracking_ = inFlight_ = false;
+    erasedEvents_ += queue_.clear();
+    identity.userId.clear();
+    identity.props.clear();
+    customData.clear();
+    latestVersion.clear();
+    session_.open = false;
+    delivery_.sleep();
+    file.pendingSinceMs = never;
+  }
+  /// And every id.
+  void forget() {
+    disable();
+    identity.deviceId.clear();
+    identity.anonId.clear();
+    nextId_ = 0;
+  }
+  Outcome accept(const Event& event, Moment now) {
+    if (!tracking_) return Outcome::trackingDisabled;
+    now = ordered(now);
+    const Session before = session_;
+    const bool opens = event.type == Type::init || !session_.open || isIdle(now);
+    if (opens) openSession();
+    const Outcome outcome = write(event, opens, now);
+    if (outcome == Outcome::ok) {
+      session_.lastCall = now;
+      wake(now);
+      if (event.type == Type::error) file.urgent = true;
+    } else if (opens) {
+      session_ = before;
+      writeTail();
+    }
+    return outcome;
+  }
+  Outcome setUserId(std::string_view id, Moment now) {
+    if (!tracking_) return Outcome::trackingDisabled;
+    if (!fitsTail(id)) return tooLarge("userId");
+    const bool other = !identity.userId.empty() && identity.userId.view() != id;
+    identity.userId.clear();
+    identity.userId.add(id);
+    if (other) identity.props.clear();
+    file.stateChanged = true;
+    writeTail();
+    return accept({Type::userId}, now);
+  }
+  Outcome setProps(Properties properties, bool overwrite, Moment now) {
+    if (!tracking_) return Outcome::trackingDisabled;
+    char* const memory = room();
+    if (memory == nullptr) return Outcome::queueFull;
+    Buffer merged(memory, limits_.propsBytes());
+    bool any = overwrite;
+    if (!overwrite) keepOthers(merged, properties);
+    for (const Property& property : properties) {
+      if (!replaceDetected(property)) any = mergeProperty(merged, property, properties) || any;
+    }
+    if (merged.full()) return tooLarge("setProps");
+    identity.props.clear();
+    identity.props.add(merged.view());
+    file.stateChanged = true;
+    writeTail();
+    deviceText_.clear();
+    device.write(deviceText_);
+    return any ? accept({Type::props}, now) : Outcome::ok;
+  }
+  void online(bool connected, Moment now) {
+    offline_ = !connected;
+    if (!connected && setup_.webSocket && inFlight_) endRequest(0, 0), inFlight_ = false;
+    if (connected && !queue_.empty() && !inFlight_) delivery_.hurry(now.steadyMs);
+  }
+  /// Whether something goes out soon that was accepted before `mark`.
+  std::uint64_t flushMark() const { return nextId_; }
+  bool delivered(std::uint64_t mark) const {
+    if (queue_.empty()) return true;
+    const Queue::Record oldest = queue_.at(queue_.oldest());
+    return !oldest.has(Queue::loaded) && oldest.id >= mark;
+  }
+  void hurry(Moment now) {
+    if (!queue_.empty() && !inFlight_) delivery_.hurry(now.steadyMs);
+  }
+  bool waitsForAnswer() const { return inFlight_; }
+  bool pausing(Moment now) const { return offline_ || delivery_.pausing(now.steadyMs); }
+
+  // ---- requests ----
+
+  /// The request that is due, or nothing. `fresh` makes a Post where the last one is still held.
+  template <class Fresh>
+  std::shared_ptr<Post> next(Moment now, Fresh&& fresh) {
+    if (!tracking_) return nullptr;
+    giveUp(now);
+    expire(now);
+    const bool beat = now.steadyMs >= heartbeatDueMs();
+    if (!beat && now.steadyMs < requestDueMs()) return nullptr;
+    std::shared_ptr<Post>& post = beat ? heartbeat_ : post_;
+    if (!isFree(post)) post = fresh(beat);
+    lastSentMs_ = now.steadyMs;
+    if (post == nullptr) return delivery_.postpone(now.steadyMs), nullptr;
+    post->epoch = post->currentEpoch->load();
+    post->body.clear();
+    post->ids.clear();
+    if (beat) return writeHeartbeat(*post), post;
+    if (batch(*post, now)) return post;
+    return delivery_.postpone(now.steadyMs), nullptr;
+  }
+  /// The transport's answer, or a later one.
+  void settle(Post& post, const Response& response, Moment now) {
+    if (!tracking_ || post.cancelled() || post.heartbeat) return;
+    const bool current = inFlight_ && &post == post_.get();
+    if (response.status == Response::pending().status) return;
+    const bool good = response.status >= 200 && response.status < 300;
+    Answer answer;
+    if (good) readAnswer(response.body, answer, [&](std::uint64_t id) { post.ids.name(id); });
+    if (answer.confirmed && !setup_.webSocket) post.ids.nameAll();
+    adopt(answer, now);
+    const std::size_t removed = dropNamed(post);
+    if (current) conclude(response, removed, now);
+    noteGone(now);
+  }
+  /// A message from the server, in WebSocket mode: it names events of any request.
+  void receive(std::string_view message, Moment now) {
+    if (!tracking_) return;
+    Answer answer;
+    IdRanges others;
+    readAnswer(message, answer, [&](std::uint64_t id) {
+      if (post_ != nullptr && !post_->cancelled() && post_->ids.name(id)) return;
+      if (others.add(id, id)) return;
+      acknowledge(others);
+      others.clear();
+      others.add(id, id);
+    });
+    adopt(answer, now);
+    acknowledge(others);
+    if (post_ != nullptr && !post_->cancelled()) dropNamed(*post_);
+    if (inFlight_ && post_->ids.named() == post_->ids.count()) {
+      conclude({200, {}, {}}, post_->ids.named(), now);
+    }
+    noteGone(now);
+  }
+
+  // ---- the file ----
+
+  /// Text that the file lacks, without checksums: state, numbers of what left, events.
+  void gather(Buffer& out, Moment now) {
+    if (file.freshLine) out.add('\n');
+    const std::size_t start = out.size();
+    if (file.stateChanged && writeStateLine(out, now)) file.stateChanged = false;
+    if (!queue_.goneIds().empty()) writeGoneLine(out);
+    for (std::size_t at = queue_.unfiled(); at != queue_.end(); at = queue_.unfiled()) {
+      if (!writeLine(out, {lineKind(at), queue_.text(at)})) break;
+      queue_.mark(at, Queue::writing);
+    }
+    if (out.size() == start) out.clear();
+    if (queue_.unfiled() == queue_.end()) file.pendingSinceMs = never;
+  }
+  void appended(bool done, std::size_t bytes) {
+    queue_.written(done);
+    file.bytes += bytes;
+    file.unsynced = true;
+    file.freshLine = !done;
+    if (!done) failFile();
+  }
+  /// The content of a new file, piece by piece; an empty piece is the end.
+  void gatherAll(Buffer& out, bool begins, Moment now) {
+    if (begins) {
+      queue_.markAll(0, Queue::writing);
+      queue_.goneIds().clear();
+      queue_.loseTrack(false);
+      writeFirstLine(out, setup_.appId, setup_.remember ? consent : Consent::notAsked);
+      if (!identity.deviceId.empty()) writeStateLine(out, now);
+      file.stateChanged = false;
+    }
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      if (queue_.at(at).has(Queue::writing)) continue;
+      if (!writeLine(out, {lineKind(at), queue_.text(at)})) return;
+      queue_.mark(at, Queue::writing);
+    }
+    file.pendingSinceMs = never;
+  }
+  void rewritten(bool done, std::size_t bytes, Moment now) {
+    if (!done) return queue_.written(false), failFile();
+    queue_.rewritten();
+    file.opened = file.known = true;
+    file.state = StorageState::ready;
+    file.bytes = bytes;
+    file.mustRewrite = file.unsynced = file.freshLine = file.urgent = false;
+    file.lastRewriteMs = file.lastSyncMs = now.steadyMs;
+    noteGone(now);
+  }
+  /// There is no file any more: all is in memory alone.
+  void fileLost(Moment now) {
+    queue_.markAll(0, Queue::inFile | Queue::writing);
+    queue_.goneIds().clear();
+    queue_.loseTrack(false);
+    file.opened = file.known = file.mustRewrite = file.unsynced = false;
+    file.state = StorageState::absent;
+    file.stateChanged = true;
+    file.bytes = 0;
+    file.note(now.steadyMs);
+  }
+  void synced(bool done, Moment now) {
+    file.unsynced = !done;
+    file.urgent = false;
+    file.lastSyncMs = now.steadyMs;
+    if (!done) notices.add(Notice::storageFailed);
+  }
+  void fileClosed() {
+    file.opened = file.known = file.mustRewrite = file.unsynced = file.urgent = false;
+    file.state = StorageState::absent;
+  }
+  bool unfiledEvents() { return queue_.unfiled() != queue_.end(); }
+  bool rewriteDue(Moment now) const {
+    return file.mustRewrite || queue_.lostTrack() || file.state == StorageState::absent ||
+           (file.mostlyDead(liveFileBytes()) &&
+            now.steadyMs >= file.lastRewriteMs + CacheFile::rewriteGapMs);
+  }
+  bool fileWouldOverflow(std::size_t more) const { return file.bytes + more > limits_.fileBytes(); }
+  bool worthTidying() const { return file.bytes > liveFileBytes(); }
+
+  /// Before the records of a file are read.
+  void loadBegins() {
+    loading_ = Loading();
+    loading_.before = queue_.events();
+  }
+  /// Reads records; returns how far it came. What is cut off at the end is left for the next call,
+  /// unless there is none.
+  std::size_t load(std::string_view text, bool last, bool idsOnly, Moment now) {
+    std::size_t at = 0;
+    while (at < text.size()) {
+      const std::string_view rest = text.substr(at);
+      Line line;
+      std::size_t bytes = 0;
+      if (rest[0] == '\n') {
+        ++at;
+      } else if (readLine(rest, line, bytes)) {
+        loading_.inDamage = false;
+        loadLine(line, idsOnly, now);
+        at += bytes + 1;
+      } else {
+        const std::size_t end = rest.find('\n');
+        if (end == std::string_view::npos && !last) break;
+        if (!idsOnly) countDamage(rest);
+        at += lesser(end, rest.size());
+      }
+    }
+    return lesser(at, text.size());
+  }
+  void loadEnds(bool ours, Moment now) {
+    forgetLoadedGone();
+    if (!ours) return;
+    const std::size_t events = queue_.events();
+    if (loading_.before > 0 && events > loading_.pushed) queue_.rotate(events - loading_.pushed);
+    nextExpiryMs_ = now.steadyMs;
+    expire(now);
+    if (!queue_.empty()) delivery_.wake(now.steadyMs, random);
+    noteGone(now);
+  }
+
+  // ---- when, and how things stand ----
+
+  /// When there is something to do: steady ms, or never.
+  std::int64_t dueMs() {
+    const std::int64_t request = inFlight_ ? answerDueMs_ : requestDueMs();
+    const std::int64_t expiry = tracking_ && !queue_.empty() ? nextExpiryMs_ : never;
+    return lesser(lesser(request, heartbeatDueMs()), lesser(expiry, fileDueMs()));
+  }
+  bool fileDue(Moment now) { return now.steadyMs >= fileDueMs(); }
+  std::int64_t requestDueMs() const {
+    const bool possible = tracking_ && setup_.canSend && !offline_ && !inFlight_ && !queue_.empty();
+    return possible ? delivery_.dueMs() : never;
+  }
+  void fill(Stats& stats, Moment now) {
+    stats.queuedEvents = queue_.events();
+    stats.queuedBytes = queue_.bytes();
+    stats.cacheBytes = file.bytes;
+    stats.acceptedEvents = accepted_;
+    stats.acknowledgedEvents = acknowledged_;
+    stats.erasedEvents = erasedEvents_;
+    stats.requests = requests_;
+    stats.failedRequests = failedRequests_;
+    stats.droppedQueueFull = droppedQueueFull_;
+    stats.droppedTooOld = droppedTooOld_;
+    stats.droppedRefused = droppedRefused_;
+    stats.droppedDamaged = droppedDamaged_;
+    if (file.wanted && !file.usable()) stats.notCached = queue_.events() - queue_.filedEvents();
+    const std::int64_t due = requestDueMs();
+    if (due != never) stats.nextRequestInMs = greater<std::int64_t>(due - now.steadyMs, 0);
+    stats.lastStatus = lastStatus_;
+    stats.storage = file.state;
+    stats.consent = consent;
+    stats.trackingEnabled = tracking_;
+  }
+  std::uint64_t dropped() const {
+    return droppedQueueFull_ + droppedTooOld_ + droppedRefused_ + droppedDamaged_;
+  }
+  bool queueEmpty() const { return queue_.empty(); }
+  bool allFiled() const { return queue_.events() == queue_.filedEvents(); }
+
+ private:
+  static constexpr std::int64_t idLowest = std::int64_t{1} << 32, idHighest = std::int64_t{1} << 52;
+
+  struct Session {
+    std::uint64_t id = 0;
+    Moment lastCall;
+    bool open = false;
+  };
+  struct Loading {
+    std::size_t before = 0, pushed = 0;
+    std::uint64_t sessionId = 0, lastId = 0;
+    bool inDamage = false;
+    IdRanges gone;
+  };
+
+  // ---- sessions and identity ----
+
+  Moment ordered(Moment now) {
+    now.steadyMs = latestMs_ = greater(latestMs_, now.steadyMs);
+    return now;
+  }
+  bool isIdle(Moment now) const {
+    const Moment& last = session_.lastCall;
+    const bool comparable = now.clockSet() && last.clockSet();
+    return now.steadyMs - last.steadyMs > limits_.sessionTimeoutMs ||
+           (comparable && now.wallMs - last.wallMs > limits_.sessionTimeoutMs);
+  }
+  void openSession() {
+    session_.open = true;
+    do {
+      session_.id = static_cast<std::uint64_t>(random.between(10'000'000, 99'999'999));
+    } while (isQueuedSession(session_.id));
+    writeTail();
+  }
+  bool isQueuedSession(std::uint64_t id) const {
+    Fixed<40> key;
+    writeCount(key, Field::sessionId, id);
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      const bool first = queue_.at(at).has(Queue::first);
+      if (first && queue_.text(at).rfind(key.view()) != std::string_view::npos) return true;
+    }
+    return false;
+  }
+  void drawIds() {
+    if (!setup_.deviceId.empty()) identity.deviceId.set(setup_.deviceId);
+    if (!setup_.anonId.empty()) identity.anonId.set(setup_.anonId);
+    if (identity.deviceId.empty()) random.writeId(identity.deviceId, 15);
+    if (identity.anonId.empty()) random.writeId(identity.anonId, 12);
+  }
+  void writeTail() {
+    tail_.clear();
+    writeCount(tail_, Field::sessionId, session_.id);
+    identity.write(tail_);
+  }
+  bool fitsTail(std::string_view userId) {
+    constexpr std::size_t keys = 64;  // and the session's id
+    char* const memory = room();
+    if (memory == nullptr || userId.size() > identity.userId.capacity()) return false;
+    Buffer probe(memory, limits_.tailBytes());
+    writeText(probe, Field::userId, userId);
+    const std::size_t ids = identity.deviceId.size() + identity.anonId.size();
+    return !probe.full() && probe.size() + ids + keys <= limits_.tailBytes();
+  }
+  /// The members of the properties so far that `properties` does not name.
+  void keepOthers(Buffer& merged, Properties properties) {
+    JsonReader reader(identity.props.view());
+    std::string_view name;
+    while (reader.peek() != '\0' && reader.string(name) && reader.word(":")) {
+      const char* const begin = name.data() - 1;
+      reader.scalar();
+      const std::string_view member(begin, static_cast<std::size_t>(reader.position() - begin));
+      if (reader.peek() == ',') reader.word(",");
+      if (isNamed(name, properties)) continue;
+      if (!merged.empty()) merged.add(',');
+      merged.add(member);
+    }
+  }
+  bool isNamed(std::string_view rawName, Properties properties) {
+    char* const memory = room() + limits_.propsBytes();
+    for (const Property& property : properties) {
+      Buffer name(memory, limits_.propsBytes());
+      writeEscaped(name, property.name);
+      if (name.view() == rawName) return true;
+    }
+    return false;
+  }
+  bool mergeProperty(Buffer& merged, const Property& property, Properties all) {
+    for (const Property* later = &property + 1; later != all.end(); ++later) {
+      if (later->name.view() == property.name.view()) return false;
+    }
+    const std::size_t before = merged.size();
+    if (!merged.empty()) merged.add(',');
+    writeString(merged, property.name);
+    merged.add(':');
+    if (writeValue(merged, property.value)) return true;
+    merged.cut(before);
+    notices.add(Notice::invalidValue, property.name);
+    return false;
+  }
+  /// `version`, `locale` and the like are the device's, not the user's.
+  bool replaceDetected(const Property& property) {
+    const std::string_view name = property.name;
+    Buffer* const target = name == "version"     ? &device.version
+                           : name == "locale"    ? &device.locale
+                           : name == "platform"  ? &device.platform
+                           : name == "osVersion" ? &device.osVersion
+                           : name == "deviceId"  ? &identity.deviceId
+                                                 : nullptr;
+    if (target == nullptr) return false;
+    Fixed<64> text;
+    if (property.value.kind() == Value::Kind::text) {
+      text.add(property.value.text());
+    } else {
+      writeValue(text, property.value);
+    }
+    if (text.empty() || text.full()) return notices.add(Notice::invalidValue, name), true;
+    target->clear();
+    target->add(text.view());
+    return true;
+  }
+
+  // ---- an event in ----
+
+  Outcome tooLarge(std::string_view what) {
+    notices.add(Notice::tooLarge, what);
+    return Outcome::tooLarge;
+  }
+  /// Free memory for two events, making some if there must be.
+  char* room() {
+    char* memory = queue_.space(2 * limits_.recordBytes());
+    while (memory == nullptr &&
+           queue_.makeRoom(queue_.maxBytes() - queue_.bytes() + 1, droppedQueueFull_)) {
+      memory = queue_.space(2 * limits_.recordBytes());
+    }
+    return memory;
+  }
+  /// Writes the event behind the queue, behind the init that its session may need, and pushes both.
+  Outcome write(const Event& event, bool opens, Moment now) {
+    char* const memory = room();
+    if (memory == nullptr) return Outcome::queueFull;
+    std::size_t initBytes = 0, eventBytes = 0;
+    std::size_t unsayable = 0;
+    const std::uint64_t id = nextId_ + (opens ? 1 : 0);
+    if (opens && !encodeInit(memory, nextId_, dateOf(now, -500), initBytes))
+      return tooLarge("init");
+    if (event.type != Type::init) {
+      char* const at = memory + (opens ? Queue::headerBytes + initBytes : 0);
+      if (!encodeEvent(at, event, envelope(id, dateOf(now, 0), event), eventBytes, unsayable)) {
+        return tooLarge(event.name);
+      }
+    }
+    const std::uint64_t dropped = droppedQueueFull_;
+    const bool fits = queue_.makeRoom(initBytes + eventBytes, droppedQueueFull_);
+    notices.add(Notice::queueFull, {}, droppedQueueFull_ - dropped + (fits ? 0 : 1));
+    if (!fits) return Outcome::queueFull;
+    notices.add(Notice::invalidValue, event.name, unsayable);
+    if (opens) push(initBytes, Queue::init, now);
+    if (eventBytes != 0) push(eventBytes, 0, now);
+    return Outcome::ok;
+  }
+  void push(std::size_t bytes, unsigned flags, Moment now) {
+    queue_.push(nextId_++, now.steadyMs, bytes, flags);
+    ++accepted_;
+    nextExpiryMs_ = lesser(nextExpiryMs_, now.steadyMs + limits_.cutoffMs + 1);
+  }
+  static std::int64_t dateOf(Moment now, std::int64_t shiftMs) {
+    return now.clockSet() ? now.wallMs + shiftMs : -1;
+  }
+  Envelope envelope(std::uint64_t id, std::int64_t dateMs, const Event& event) const {
+    return {id, dateMs, identity.props.view(), tail_.view(),
+            event.tellsDevice() ? deviceText_.view() : std::string_view()};
+  }
+  bool encodeEvent(char* memory, const Event& event, const Envelope& parts, std::size_t& bytes,
+                   std::size_t& unsayable) const {
+    Buffer out(memory + Queue::headerBytes, limits_.maxEventBytes);
+    unsayable = encode(out, event, parts);
+    bytes = out.size();
+    return !out.full();
+  }
+  /// With the user's properties, or without them if it must be.
+  bool encodeInit(char* memory, std::uint64_t id, std::int64_t dateMs, std::size_t& bytes) const {
+    const Event event = {Type::init};
+    std::size_t unsayable = 0;
+    Envelope parts = envelope(id, dateMs, event);
+    if (encodeEvent(memory, event, parts, bytes, unsayable)) return true;
+    parts.props = {};
+    return encodeEvent(memory, event, parts, bytes, unsayable);
+  }
+  void wake(Moment now) {
+    file.note(now.steadyMs);
+    if (!inFlight_) delivery_.wake(now.steadyMs, random);
+  }
+  void expire(Moment now) {
+    if (now.steadyMs < nextExpiryMs_) return;
+    const std::int64_t oldest = now.steadyMs - limits_.cutoffMs;
+    const std::uint64_t expired = queue_.expire(oldest);
+    droppedTooOld_ += expired;
+    notices.add(Notice::tooOld, {}, expired);
+    if (expired > 0 && queue_.newestSessionLeft()) session_.open = false;
+    nextExpiryMs_ = never;
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      const std::int64_t born = queue_.at(at).bornMs;
+      if (born >= oldest) nextExpiryMs_ = lesser(nextExpiryMs_, born + limits_.cutoffMs + 1);
+    }
+    noteGone(now);
+  }
+
+  // ---- a request out, an answer in ----
+
+  /// No copy of its handle is left, and what the last holder did is known here.
+  static bool isFree(const std::shared_ptr<Post>& post) {
+    if (post == nullptr || post.use_count() != 1) return false;
+    std::shared_ptr<Post>(post).reset();  // its decrement acquires what the last one released
+    return true;
+  }
+  std::int64_t heartbeatDueMs() const {
+    const bool due = setup_.webSocket && setup_.canSend && tracking_ && session_.open &&
+                     !offline_ && !inFlight_ && lastSentMs_ != never &&
+                     !delivery_.pausing(lastSentMs_ + 60'000) &&
+                     lastSentMs_ + 60'000 - session_.lastCall.steadyMs <= limits_.sessionTimeoutMs;
+    return due ? lastSentMs_ + 60'000 : never;
+  }
+  void writeHeartbeat(Post& post) {
+    Buffer& out = post.body;
+    out.add("{\"type\":\"heartbeat\"");
+    writeCount(out, Field::sessionId, session_.id);
+    writeText(out, Field::deviceId, identity.deviceId.view());
+    out.add(",\"machineId\":");
+    writeString(out, identity.deviceId.view());
+    out.add('}');
+  }
+  bool isReady(const Queue::Record& record) const {
+    return !record.has(Queue::aside) && (record.has(Queue::inFile) || !file.usable());
+  }
+  /// The lowest round there is among those that can go; false if there are none.
+  bool lowestRound(unsigned& round) const {
+    bool any = false;
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      const Queue::Record record = queue_.at(at);
+      if (!isReady(record)) continue;
+      round = any ? lesser(round, record.round()) : record.round();
+      any = true;
+    }
+    return any;
+  }
+  bool batch(Post& post, Moment now) {
+    unsigned round = 0;
+    if (!lowestRound(round)) {
+      queue_.markAll(0, Queue::aside);  // those set aside are all there is: they try again
+      if (!lowestRound(round)) return false;
+    }
+    post.body.add("{\"data\":[");
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      const Queue::Record record = queue_.at(at);
+      if (!isReady(record) || record.round() != round) continue;
+      const bool none = post.ids.count() == 0;
+      const std::size_t size = post.body.size() + record.bytes + 3;
+      if (!none && (size > delivery_.mostBytes() || post.ids.count() >= delivery_.mostEvents()))
+        break;
+      if (!none) post.body.add(',');
+      post.body.add(queue_.text(at));
+      post.ids.add(record.id);
+      queue_.mark(at, Queue::inRequest | Queue::sent);
+    }
+    post.body.add("]}");
+    ++requests_;
+    inFlight_ = true;
+    namedInFlight_ = 0;
+    answerDueMs_ = now.steadyMs + limits_.answerTimeoutMs;
+    delivery_.begin(now.steadyMs);
+    return true;
+  }
+  /// What the answer names leaves. Returns how many.
+  std::size_t dropNamed(const Post& post) {
+    std::size_t removed = 0;
+    if (post.ids.named() == 0) return 0;
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      const Queue::Record record = queue_.at(at);
+      if (!record.has(Queue::sent) || !post.ids.isNamed(record.id)) continue;
+      queue_.remove(at);
+      ++removed;
+    }
+    acknowledged_ += removed;
+    namedInFlight_ += removed;
+    return removed;
+  }
+  void acknowledge(const IdRanges& ids) {
+    if (ids.empty()) return;
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      const Queue::Record record = queue_.at(at);
+      if (!record.has(Queue::sent) || !ids.contains(record.id)) continue;
+      queue_.remove(at);
+      ++acknowledged_;
+    }
+  }
+  /// The request is over; those of its events that are left get `flag`, or go behind the others.
+  void endRequest(unsigned flag, unsigned laterBy) {
+    inFlight_ = false;
+    nextExpiryMs_ = latestMs_;
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      const Queue::Record record = queue_.at(at);
+      if (!record.has(Queue::inRequest)) continue;
+      const unsigned round = lesser<unsigned>(record.round() + laterBy, Queue::laterMost);
+      queue_.mark(at, flag | round, Queue::inRequest | Queue::laterMost);
+    }
+  }
+  /// The table of answers.
+  void conclude(const Response& response, std::size_t removed, Moment now) {
+    const int status = lastStatus_ = response.status;
+    const bool alone = post_->ids.count() == 1;
+    const bool good = status >= 200 && status < 300;
+    if (good && (removed > 0 || namedInFlight_ > 0)) return progress(now);
+    ++failedRequests_;
+    notices.add(good ? Notice::noProgress : Notice::requestFailed);
+    const std::int64_t waitMs =
+        status == 429 || status == 503 ? readRetryAfter(response.retryAfter, now.wallMs) : 0;
+    if (status == 413 || status == 400 || status == 422) return refused(status, alone, now);
+    endRequest(0, alone && status >= 500 ? Queue::later : 0u);
+    if (waitMs == 0) return delivery_.backOff(now.steadyMs, random);
+    delivery_.waitUntil(now.steadyMs + waitMs);
+    barrier_ = {now.clockSet() ? now.wallMs + waitMs : -1, waitMs};
+    file.stateChanged = true;
+    file.note(now.steadyMs);
+  }
+  void progress(Moment now) {
+    endRequest(0, Queue::later);
+    dropAside();
+    const bool whole = post_->ids.named() == post_->ids.count();
+    const bool backlog =
+        !queue_.empty() && queue_.at(queue_.oldest()).bornMs <= delivery_.begunMs();
+    delivery_.progress(whole, backlog, now.steadyMs);
+    if (queue_.empty()) delivery_.sleep();
+  }
+  void refused(int status, bool alone, Moment now) {
+    endRequest(alone ? Queue::aside : 0u, 0);
+    if (!alone && status == 413) delivery_.halveBytes(post_->body.size());
+    if (!alone && status != 413) delivery_.halveEvents(post_->ids.count());
+    unsigned round = 0;
+    if (alone && !lowestRound(round)) return delivery_.backOff(now.steadyMs, random);
+    delivery_.again(now.steadyMs, random);
+  }
+  /// Another event was taken after these had been refused alone: it is they that are wrong.
+  void dropAside() {
+    std::uint64_t dropped = 0;
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      if (!queue_.at(at).has(Queue::aside)) continue;
+      queue_.remove(at);
+      ++dropped;
+    }
+    droppedRefused_ += dropped;
+    notices.add(Notice::refused, {}, dropped);
+  }
+  void giveUp(Moment now) {
+    if (!inFlight_ || now.steadyMs < answerDueMs_) return;
+    lastStatus_ = 0;
+    if (namedInFlight_ > 0) return progress(now);
+    ++failedRequests_;
+    notices.add(Notice::requestFailed);
+    endRequest(0, 0);
+    delivery_.backOff(now.steadyMs, random);
+  }
+  void adopt(const Answer& answer, Moment now) {
+    if (!answer.anonId.empty() && answer.anonId.view() != identity.anonId.view()) {
+      identity.anonId.set(answer.anonId.view());
+      file.stateChanged = true;
+      file.note(now.steadyMs);
+      writeTail();
+    }
+    if (setup_.tellsUpdate && isNewer(answer.latestVersion.view(), device.version.view())) {
+      latestVersion.set(answer.latestVersion.view());
+    }
+    if (answer.customData.size() > 0 && answer.customData.size() <= customData.capacity()) {
+      customData = answer.customData;
+    }
+  }
+
+  // ---- lines of the file ----
+
+  char lineKind(std::size_t at) const {
+    const Queue::Record record = queue_.at(at);
+    return record.has(Queue::first) && record.has(Queue::initSettled) ? 'f' : 'e';
+  }
+  bool writeStateLine(Buffer& out, Moment now) {
+    if (now.steadyMs >= delivery_.barrierMs()) barrier_ = {};
+    char* const memory = room();
+    if (memory == nullptr) return false;
+    Buffer content(memory, 2 * limits_.recordBytes());
+    writeState(content, setup_.appId, identity, barrier_);
+    return !content.full() && writeLine(out, {'s', content.view()});
+  }
+  void writeGoneLine(Buffer& out) {
+    char* const memory = room();
+    Buffer content(memory, memory == nullptr ? 0 : 2 * limits_.recordBytes());
+    writeRanges(content, queue_.goneIds());
+    if (content.full() || !writeLine(out, {'g', content.view()})) queue_.loseTrack(true);
+    queue_.goneIds().clear();
+  }
+  void noteGone(Moment now) {
+    if (queue_.tellsGone()) file.note(now.steadyMs);
+  }
+  void failFile() {
+    file.mustRewrite = true;
+    file.state = StorageState::failed;
+    file.retryAtMs = latestMs_ + CacheFile::retryMs;
+    notices.add(Notice::storageFailed);
+  }
+  std::size_t liveFileBytes() const {
+    return queue_.filedBytes() + queue_.filedEvents() * 16 + identity.props.size() + 400;
+  }
+  std::int64_t fileDueMs() {
+    if (!file.wanted || !tracking_) return never;
+    const std::int64_t append = file.pendingSinceMs == never ? never
+                                : file.urgent                ? file.pendingSinceMs
+                                              : file.pendingSinceMs + limits_.cacheDelayMs;
+    if (!file.usable()) {
+      const bool creates = file.opened && file.state == StorageState::absent;
+      return creates ? (append == never ? never : greater(append, file.retryAtMs)) : file.retryAtMs;
+    }
+    const std::int64_t sync = !file.unsynced ? never
+                              : file.urgent  ? latestMs_
+                                             : file.lastSyncMs + limits_.reportIntervalMs;
+    const std::int64_t rewrite = file.mustRewrite || queue_.lostTrack() ? file.retryAtMs
+                                 : file.mostlyDead(liveFileBytes())
+                                     ? file.lastRewriteMs + CacheFile::rewriteGapMs
+                                     : never;
+    return file.mustRewrite ? rewrite : lesser(append, lesser(sync, rewrite));
+  }
+
+  // ---- records of a file ----
+
+  /// What follows a damaged record up to the next one is part of the damage.
+  void countDamage(std::string_view rest) {
+    const bool looksLikeRecord = rest.size() > 1 && rest[1] == ' ';
+    if (loading_.inDamage && !looksLikeRecord) return;
+    loading_.inDamage = true;
+    ++droppedDamaged_;
+    ++accepted_;
+    notices.add(Notice::damaged);
+  }
+  void loadLine(const Line& line, bool idsOnly, Moment now) {
+    if (line.kind == 's') return loadState(line.content, now);
+    if (idsOnly) return;
+    if (line.kind == 'g') return loadGone(line.content);
+    if (line.kind == 'e' || line.kind == 'f') loadEvent(line, now);
+  }
+  void loadState(std::string_view content, Moment now) {
+    State state;
+    if (tracking_ || !readState(content, state) || !sameString(state.appId, setup_.appId)) return;
+    const auto copy = [](Buffer& to, std::string_view raw) {
+      to.clear();
+      readString(raw, to);
+      if (to.full()) to.clear();
+    };
+    copy(identity.deviceId, state.deviceId);
+    copy(identity.anonId, state.anonId);
+    copy(identity.userId, state.userId);
+    if (!isIdentifier(identity.anonId.view())) identity.anonId.clear();
+    if (!fitsTail(identity.userId.view())) identity.userId.clear();
+    identity.props.clear();
+    if (state.props.size() <= identity.props.capacity()) identity.props.add(state.props);
+    loadBarrier(state.barrier, now);
+  }
+  void loadBarrier(Barrier barrier, Moment now) {
+    std::int64_t left = lesser(barrier.forMs, dayMs);
+    if (now.clockSet() && barrier.untilWallMs >= 0) {
+      left = lesser(left, barrier.untilWallMs - now.wallMs);
+    }
+    if (left <= 0) return;
+    barrier_ = barrier;
+    delivery_.waitUntil(now.steadyMs + left);
+  }
+  void loadGone(std::string_view text) {
+    IdRanges::Range range;
+    while (readRange(text, range)) {
+      if (loading_.gone.add(range.first, range.last)) continue;
+      forgetLoadedGone();
+      loading_.gone.add(range.first, range.last);
+    }
+  }
+  /// Those of the loaded events leave again that the file says have left.
+  void forgetLoadedGone() {
+    for (std::size_t at = queue_.oldest(); at != queue_.end() && !loading_.gone.empty();
+         at = queue_.after(at)) {
+      const Queue::Record record = queue_.at(at);
+      if (!record.has(Queue::loaded) || !loading_.gone.contains(record.id)) continue;
+      queue_.mark(at, 0, Queue::inFile);  // the file knows
+      queue_.remove(at);
+      --accepted_;
+      --loading_.pushed;
+    }
+    loading_.gone.clear();
+  }
+  void loadEvent(const Line& line, Moment now) {
+    EventFacts facts;
+    if (line.content.size() > limits_.maxEventBytes || !readEvent(line.content, facts)) {
+      return countDamage("e ");
+    }
+    if (facts.id <= loading_.lastId && isQueued(facts.id)) return;
+    if (facts.sessionId != loading_.sessionId && !facts.isInit && line.kind != 'f') {
+      restoreInit(facts, now);
+    }
+    const bool first = facts.sessionId != loading_.sessionId;
+    loading_.sessionId = facts.sessionId;
+    loading_.lastId = facts.id;
+    unsigned flags = Queue::inFile | Queue::loaded | (facts.isInit ? Queue::init : 0u);
+    if (first && !facts.isInit) flags |= Queue::first;
+    if (first && line.kind == 'f') flags |= Queue::initSettled;
+    restore(facts.id, line.content, birthOf(facts.dateMs, now), flags);
+  }
+  bool isQueued(std::uint64_t id) const {
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      if (queue_.at(at).id == id) return true;
+    }
+    return false;
+  }
+  std::int64_t birthOf(std::int64_t dateMs, Moment now) const {
+    const bool known = dateMs >= 0 && now.clockSet() && dateMs <= now.wallMs;
+    return known ? now.steadyMs - lesser(now.wallMs - dateMs, limits_.cutoffMs + 1) : now.steadyMs;
+  }
+  void restore(std::uint64_t id, std::string_view text, std::int64_t bornMs, unsigned flags) {
+    char* const memory = room();
+    ++accepted_;
+    if (memory == nullptr || !queue_.makeRoom(text.size(), droppedQueueFull_)) {
+      ++droppedQueueFull_;
+      return;
+    }
+    std::memcpy(memory + Queue::headerBytes, text.data(), text.size());
+    queue_.push(id, bornMs, text.size(), flags);
+    ++loading_.pushed;
+  }
+  /// A session whose init was lost gets another, before anything else of it.
+  void restoreInit(const EventFacts& facts, Moment now) {
+    char* const memory = room();
+    if (memory == nullptr) return;
+    if (nextId_ == 0) nextId_ = static_cast<std::uint64_t>(random.between(idLowest, idHighest));
+    drawIds();
+    const Session current = session_;
+    session_.id = facts.sessionId;
+    writeTail();
+    deviceText_.clear();
+    device.write(deviceText_);
+    std::size_t bytes = 0;
+    const std::int64_t dateMs = facts.dateMs < 0 ? -1 : facts.dateMs - 500;
+    if (encodeInit(memory, nextId_, dateMs, bytes) && queue_.makeRoom(bytes, droppedQueueFull_)) {
+      queue_.push(nextId_++, birthOf(facts.dateMs, now), bytes, Queue::init | Queue::loaded);
+      ++accepted_;
+      ++loading_.pushed;
+      file.note(now.steadyMs);
+    }
+    session_ = current;
+    writeTail();
+  }
+
+  Setup setup_;
+  Limits limits_;
+  Queue queue_;
+  Delivery delivery_;
+  Buffer tail_, deviceText_;
+  Session session_;
+  Loading loading_;
+  Barrier barrier_;
+  bool tracking_ = false, offline_ = false, inFlight_ = false;
+  std::uint64_t nextId_ = 0;
+  std::int64_t latestMs_ = INT64_MIN / 2, nextExpiryMs_ = never, lastSentMs_ = never,
+               answerDueMs_ = never;
+  std::size_t namedInFlight_ = 0;
+  std::shared_ptr<Post> post_, heartbeat_;
+  std::uint64_t accepted_ = 0, acknowledged_ = 0, erasedEvents_ = 0, requests_ = 0,
+                failedRequests_ = 0, droppedQueueFull_ = 0, droppedTooOld_ = 0, droppedRefused_ = 0,
+                droppedDamaged_ = 0;
+  int lastStatus_ = 0;
+};
+
+}  // namespace detail
+}  // namespace NUCLEUS_ABI
+}  // namespace nucleus
+
+// ==== 12. Platform ==== bytes, time and threads; no events ====
+// All that differs from system to system. Windows functions are declared by hand, so that
+// <windows.h> is never included.
+
+#if NUCLEUS_EXCEPTIONS
+#include <new>  // std::bad_alloc must not escape
+#endif
+#if defined(__cpp_rtti) || defined(__GXX_RTTI) || defined(_CPPRTTI)
+#include <typeinfo>
+#endif
+#if (defined(__cpp_rtti) || defined(__GXX_RTTI)) && (defined(__GNUC__) || defined(__clang__))
+#include <cxxabi.h>  // readable type names
+#endif
+
+#if defined(_WIN32)
+#include <process.h>  // _beginthreadex
+struct _BY_HANDLE_FILE_INFORMATION;
+struct _FILETIME;
+struct _MEMORYSTATUSEX;
+struct _OVERLAPPED;
+struct _RTL_CONDITION_VARIABLE;
+struct _RTL_SRWLOCK;
+struct _SECURITY_ATTRIBUTES;
+struct HINSTANCE__;
+extern "C" {
+__declspec(dllimport) void __stdcall AcquireSRWLockExclusive(_RTL_SRWLOCK*);
+__declspec(dllimport) void __stdcall ReleaseSRWLockExclusive(_RTL_SRWLOCK*);
+__declspec(dllimport) int __stdcall SleepConditionVariableSRW(_RTL_CONDITION_VARIABLE*,
+                                                              _RTL_SRWLOCK*, unsigned long,
+                                                              unsigned long);
+__declspec(dllimport) void __stdcall WakeAllConditionVariable(_RTL_CONDITION_VARIABLE*);
+__declspec(dllimport) unsigned long __stdcall WaitForSingleObject(void*, unsigned long);
+__declspec(dllimport) int __stdcall CloseHandle(void*);
+__declspec(dllimport) unsigned long __stdcall GetLastError();
+__declspec(dllimport) void __stdcall GetSystemTimeAsFileTime(_FILETIME*);
+__declspec(dllimport) unsigned long long __stdcall GetTickCount64();
+__declspec(dllimport) unsigned long __stdcall GetEnvironmentVariableW(const wchar_t*, wchar_t*,
+                                                                      unsigned long);
+__declspec(dllimport) int __stdcall GetUserDefaultLocaleName(wchar_t*, int);
+__declspec(dllimport) int __stdcall GlobalMemoryStatusEx(_MEMORYSTATUSEX*);
+__declspec(dllimport) HINSTANCE__* __stdcall GetModuleHandleW(const wchar_t*);
+__declspec(dllimport) std::intptr_t(__stdcall* __stdcall GetProcAddress(HINSTANCE__*,
+                                                                        const char*))();
+__declspec(dllimport) int __stdcall MultiByteToWideChar(unsigned int, unsigned long, const char*,
+                                                        int, wchar_t*, int);
+__declspec(dllimport) int __stdcall WideCharToMultiByte(unsigned int, unsigned long, const wchar_t*,
+                                                        int, char*, int, const char*, int*);
+__declspec(dllimport) void* __stdcall CreateFileW(const wchar_t*, unsigned long, unsigned long,
+                                                  _SECURITY_ATTRIBUTES*, unsigned long,
+                                                  unsigned long, void*);
+__declspec(dllimport) int __stdcall ReadFile(void*, void*, unsigned long, unsigned long*,
+                                             _OVERLAPPED*);
+__declspec(dllimport) int __stdcall WriteFile(void*, const void*, unsigned long, unsigned long*,
+                                              _OVERLAPPED*);
+__declspec(dllimport) unsigned long __stdcall SetFilePointer(void*, long, long*, unsigned long);
+__declspec(dllimport) int __stdcall FlushFileBuffers(void*);
+__declspec(dllimport) int __stdcall GetFileInformationByHandle(void*, _BY_HANDLE_FILE_INFORMATION*);
+__declspec(dllimport) int __stdcall MoveFileExW(const wchar_t*, const wchar_t*, unsigned long);
+__declspec(dllimport) int __stdcall DeleteFileW(const wchar_t*);
+__declspec(dllimport) int __stdcall CreateDirectoryW(const wchar_t*, _SECURITY_ATTRIBUTES*);
+__declspec(dllimport) int __cdecl rand_s(unsigned int*);
+}
+#elif defined(__unix__) || defined(__APPLE__) || defined(__wasi__)
+#include <time.h>
+#include <unistd.h>
+#if defined(__APPLE__)
+#include <sys/random.h>  // getentropy
+#endif
+#if !defined(__wasi__)
+#include <sys/utsname.h>
+#endif
+#if NUCLEUS_FILES
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>  // flock
+#include <sys/stat.h>
+#endif
+#if !defined(__wasi__) && !defined(__EMSCRIPTEN__)
+#include <pthread.h>  // also pthread_atfork
+#include <signal.h>
+#elif NUCLEUS_THREADS
+#include <pthread.h>
+#include <signal.h>
+#endif
+#endif
+
+namespace nucleus {
+inline namespace NUCLEUS_ABI {
+namespace detail {
+
+// ---- exceptions and types ----
+
+/// What `action` returns, or `otherwise` where it throws.
+template <class Action, class Result>
+Result attempt(Action&& action, Result otherwise) noexcept {
+#if NUCLEUS_EXCEPTIONS
+  try {
+    return action();
+  } catch (...) {
+    return otherwise;
+  }
+#else
+  return action();
+  static_cast<void>(otherwise);
+#endif
+}
+
+/// The readable type of an exception; "exception" where the build has no RTTI.
+inline std::string exceptionName(const std::exception& error) {
+#if defined(__cpp_rtti) || defined(__GXX_RTTI) || defined(_CPPRTTI)
+  // Volatile: an exception from code without RTTI has a null type, which no reference may be.
+  const std::type_info* volatile type = &typeid(error);
+  if (type == nullptr) return "exception";
+  const std::type_info* const known = type;
+#if defined(__GNUC__) || defined(__clang__)
+  int status = 0;
+  char* const readable = abi::__cxa_demangle(known->name(), nullptr, nullptr, &status);
+  std::string name = status == 0 && readable != nullptr ? readable : known->name();
+  std::free(readable);
+  return name;
+#else
+  return known->name();
+#endif
+#else
+  static_cast<void>(error);
+  return "exception";
+#endif
+}
+
+/// Calls `report` with the exception that ends the program, if there is one.
+template <class Report>
+void describeUncaught(Report&& report) {
+#if NUCLEUS_EXCEPTIONS
+  const std::exception_ptr current = std::current_exception();
+  if (current != nullptr) {
+    try {
+      std::rethrow_exception(current);
+    } catch (const std::exception& error) {
+      return report(exceptionName(error), std::string_view(error.what()));
+    } catch (...) {
+      return report(std::string("exception"), std::string_view("not a std::exception"));
+    }
+  }
+#endif
+  report(std::string("terminate"), std::string_view("std::terminate without an exception"));
+}
+
+// ---- threads ----
+
+#if !NUCLEUS_THREADS
+
+class Mutex {
+ public:
+  void lock() {}
+  void unlock() {}
+};
+class Signal {
+ public:
+  void wait(Mutex&, std::int64_t) {}
+  void notify() {}
+};
+class Thread {
+ public:
+  template <class Body>
+  bool start(Body&&) {
+    return false;
+  }
+  void join() {}
+  void detach() {}
+};
+/// Per thread: whose callback runs now.
+inline const void*& callbackOwner() {
+  static const void* owner = nullptr;
+  return owner;
+}
+
+#else
+
+inline const void*& callbackOwner() {
+  static thread_local const void* owner = nullptr;
+  return owner;
+}
+
+#if defined(_WIN32)
+
+class Mutex {
+ public:
+  Mutex() = default;
+  Mutex(const Mutex&) = delete;
+  Mutex& operator=(const Mutex&) = delete;
+  void lock() { AcquireSRWLockExclusive(handle()); }
+  void unlock() { ReleaseSRWLockExclusive(handle()); }
+  _RTL_SRWLOCK* handle() { return reinterpret_cast<_RTL_SRWLOCK*>(&word_); }
+
+ private:
+  void* word_ = nullptr;
+};
+class Signal {
+ public:
+  void wait(Mutex& mutex, std::int64_t ms) {
+    const auto most = static_cast<unsigned long>(lesser<std::int64_t>(ms, 0x7FFF'FFFF));
+    SleepConditionVariableSRW(handle(), mutex.handle(), most, 0);
+  }
+  void notify() { WakeAllConditionVariable(handle()); }
+
+ private:
+  _RTL_CONDITION_VARIABLE* handle() { return reinterpret_cast<_RTL_CONDITION_VARIABLE*>(&word_); }
+  void* word_ = nullptr;
+};
+class Thread {
+ public:
+  template <class Body>
+  bool start(Body body) {
+    auto owned = std::make_unique<Body>(std::move(body));
+    handle_ =
+        reinterpret_cast<void*>(_beginthreadex(nullptr, 0, run<Body>, owned.get(), 0, nullptr));
+    if (handle_ != nullptr) owned.release();
+    return handle_ != nullptr;
+  }
+  void join() {
+    WaitForSingleObject(handle_, 0xFFFF'FFFF);
+    detach();
+  }
+  void detach() { CloseHandle(handle_); }
+
+ private:
+  template <class Body>
+  static unsigned __stdcall run(void* body) {
+    (*std::unique_ptr<Body>(static_cast<Body*>(body)))();
+    return 0;
+  }
+  void* handle_ = nullptr;
+};
+
+#else
+
+class Mutex {
+ public:
+  Mutex() = default;
+  Mutex(const Mutex&) = delete;
+  Mutex& operator=(const Mutex&) = delete;
+  void lock() { pthread_mutex_lock(&mutex_); }
+  void unlock() { pthread_mutex_unlock(&mutex_); }
+  pthread_mutex_t* handle() { return &mutex_; }
+
+ private:
+  pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
+};
+class Signal {
+ public:
+  Signal() {
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+#if !defined(__APPLE__)
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+#endif
+    pthread_cond_init(&condition_, &attributes);
+    pthread_condattr_destroy(&attributes);
+  }
+  Signal(const Signal&) = delete;
+  Signal& operator=(const Signal&) = delete;
+  ~Signal() { pthread_cond_destroy(&condition_); }
+  void wait(Mutex& mutex, std::int64_t ms) {
+    if (ms > dayLimitMs) ms = dayLimitMs;
+    timespec time = {};
+#if defined(__APPLE__)
+    time.tv_sec = static_cast<decltype(time.tv_sec)>(ms / 1000);
+    time.tv_nsec = static_cast<decltype(time.tv_nsec)>(ms % 1000 * 1'000'000);
+    pthread_cond_timedwait_relative_np(&condition_, mutex.handle(), &time);
+#else
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    const std::int64_t nanoseconds = time.tv_nsec + ms % 1000 * 1'000'000;
+    time.tv_sec += static_cast<decltype(time.tv_sec)>(ms / 1000 + nanoseconds / 1'000'000'000);
+    time.tv_nsec = static_cast<decltype(time.tv_nsec)>(nanoseconds % 1'000'000'000);
+    pthread_cond_timedwait(&condition_, mutex.handle(), &time);
+#endif
+  }
+  void notify() { pthread_cond_broadcast(&condition_); }
+
+ private:
+  static constexpr std::int64_t dayLimitMs = 86'400'000;
+  pthread_cond_t condition_;
+};
+class Thread {
+ public:
+  /// With all signals blocked: they are for the host's threads.
+  template <class Body>
+  bool start(Body body) {
+    auto owned = std::make_unique<Body>(std::move(body));
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const bool started = pthread_create(&thread_, nullptr, run<Body>, owned.get()) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (started) owned.release();
+    return started;
+  }
+  void join() { pthread_join(thread_, nullptr); }
+  void detach() { pthread_detach(thread_); }
+
+ private:
+  template <class Body>
+  static void* run(void* body) {
+    (*std::unique_ptr<Body>(static_cast<Body*>(body)))();
+    return nullptr;
+  }
+  pthread_t thread_ = {};
+};
+
+#endif
+#endif
+
+class Lock {
+ public:
+  explicit Lock(Mutex& mutex) : mutex_(mutex) { mutex_.lock(); }
+  ~Lock() { mutex_.unlock(); }
+  Lock(const Lock&) = delete;
+  Lock& operator=(const Lock&) = delete;
+
+ private:
+  Mutex& mutex_;
+};
+
+// ---- fork ----
+
+/// How many fork() lie between the start of the program and this process.
+inline std::atomic<unsigned>& forkCount() {
+  static std::atomic<unsigned> count{0};
+  return count;
+}
+
+inline void watchForks() {
+#if (defined(__unix__) || defined(__APPLE__)) && !defined(__EMSCRIPTEN__)
+  static const int watching = pthread_atfork(nullptr, nullptr, [] { ++forkCount(); });
+  static_cast<void>(watching);
+#endif
+}
+
+// ---- time, chance, surroundings ----
+
+#if defined(_WIN32)
+
+inline std::int64_t systemWallMs() {
+  std::uint32_t time[2] = {};  // 100 ns since 1601, low word first
+  GetSystemTimeAsFileTime(reinterpret_cast<_FILETIME*>(time));
+  const std::uint64_t ticks = std::uint64_t{time[1]} << 32 | time[0];
+  return static_cast<std::int64_t>(ticks / 10'000) - 11'644'473'600'000;
+}
+inline std::int64_t systemSteadyMs() { return static_cast<std::int64_t>(GetTickCount64()); }
+inline bool systemEntropy(void* to, std::size_t bytes) {
+  auto* at = static_cast<unsigned char*>(to);
+  for (; bytes > 0; --bytes, ++at) {
+    unsigned int value = 0;
+    if (rand_s(&value) != 0) return false;
+    *at = static_cast<unsigned char>(value >> 11);
+  }
+  return true;
+}
+inline std::string narrow(const wchar_t* text) {
+  const int size = WideCharToMultiByte(65001, 0, text, -1, nullptr, 0, nullptr, nullptr);
+  std::string result(static_cast<std::size_t>(greater(size, 1)) - 1, '\0');
+  WideCharToMultiByte(65001, 0, text, -1, result.data(), size, nullptr, nullptr);
+  return result;
+}
+inline std::wstring widen(const std::string& text) {
+  const int size = MultiByteToWideChar(65001, 0, text.c_str(), -1, nullptr, 0);
+  std::wstring result(static_cast<std::size_t>(greater(size, 1)) - 1, L'\0');
+  MultiByteToWideChar(65001, 0, text.c_str(), -1, result.data(), size);
+  return result;
+}
+inline std::string environment(const char* name) {
+  wchar_t value[1024] = {};
+  const unsigned long size = GetEnvironmentVariableW(widen(name).c_str(), value, 1024);
+  return size == 0 || size >= 1024 ? std::string() : narrow(value);
+}
+inline std::string systemLocale() {
+  wchar_t name[85] = {};
+  return GetUserDefaultLocaleName(name, 85) > 0 ? narrow(name) : std::string();
+}
+inline std::string systemVersion() {
+  struct {
+    unsigned long size, major_, minor_, build, platform;
+    wchar_t servicePack[128];
+  } version = {};
+  version.size = sizeof version;
+  const auto function = GetProcAddress(GetModuleHandleW(L"ntdll.dll"), "RtlGetVersion");
+  if (function == nullptr) return {};
+  void* const address = reinterpret_cast<void*>(function);
+  reinterpret_cast<long(__stdcall*)(void*)>(address)(&version);
+  return std::to_string(version.major_) + '.' + std::to_string(version.minor_) + '.' +
+         std::to_string(version.build);
+}
+inline std::uint64_t systemRamBytes() {
+  struct {
+    unsigned long size, load;
+    std::uint64_t total, others[6];
+  } status = {sizeof status, 0, 0, {}};
+  const bool known = GlobalMemoryStatusEx(reinterpret_cast<_MEMORYSTATUSEX*>(&status)) != 0;
+  return known ? status.total : 0;
+}
+
+#elif defined(__unix__) || defined(__APPLE__) || defined(__wasi__)
+
+inline std::int64_t clockMs(clockid_t clock) {
+  timespec time = {};
+  clock_gettime(clock, &time);
+  return std::int64_t{time.tv_sec} * 1000 + time.tv_nsec / 1'000'000;
+}
+inline std::int64_t systemWallMs() { return clockMs(CLOCK_REALTIME); }
+inline std::int64_t systemSteadyMs() { return clockMs(CLOCK_MONOTONIC); }
+inline bool systemEntropy(void* to, std::size_t bytes) { return getentropy(to, bytes) == 0; }
+inline std::string environment(const char* name) {
+  const char* const value = std::getenv(name);
+  return value == nullptr ? std::string() : value;
+}
+/// From the environment, as in en_US.UTF-8.
+inline std::string systemLocale() {
+  for (const char* name : {"LC_ALL", "LC_MESSAGES", "LANG"}) {
+    std::string locale = environment(name);
+    locale.erase(lesser(locale.find_first_of(".@"), locale.size()));
+    for (char& c : locale) c = c == '_' ? '-' : c;
+    if (locale.size() > 1 && locale != "POSIX") return locale;
+  }
+  return {};
+}
+inline std::string systemVersion() {
+#if defined(__wasi__)
+  return {};
+#else
+  utsname name = {};
+  if (uname(&name) != 0) return {};
+  const std::string release = name.release;
+  return release.substr(0, release.find_first_not_of("0123456789."));
+#endif
+}
+inline std::uint64_t systemRamBytes() {
+#if defined(_SC_PHYS_PAGES)
+  const long pages = sysconf(_SC_PHYS_PAGES), bytes = sysconf(_SC_PAGESIZE);
+  if (pages > 0 && bytes > 0) {
+    return static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(bytes);
+  }
+#endif
+  return 0;
+}
+
+#else
+
+inline std::int64_t systemWallMs() { return 0; }
+inline std::int64_t systemSteadyMs() { return 0; }
+inline bool systemEntropy(void*, std::size_t) { return false; }
+inline std::string environment(const char*) { return {}; }
+inline std::string systemLocale() { return {}; }
+inline std::string systemVersion() { return {}; }
+inline std::uint64_t systemRamBytes() { return 0; }
+
+#endif
+
+constexpr std::string_view systemName =
+#if defined(_WIN32)
+    "win32";
+#elif defined(__APPLE__)
+    "darwin";
+#elif defined(__EMSCRIPTEN__) || defined(__wasi__)
+    "wasm";
+#elif defined(__linux__)
+    "linux";
+#elif defined(__unix__)
+    "unix";
+#else
+    "embedded";
+#endif
+
+constexpr std::string_view systemArch =
+#if defined(__x86_64__) || defined(_M_X64)
+    "x64";
+#elif defined(__aarch64__) || defined(_M_ARM64)
+    "arm64";
+#elif defined(__i386__) || defined(_M_IX86)
+    "ia32";
+#elif defined(__arm__) || defined(_M_ARM)
+    "arm";
+#elif defined(__wasm__)
+    "wasm";
+#elif defined(__s390x__)
+    "s390x";
+#elif defined(__powerpc64__)
+        "ppc64";
+#elif defined(__powerpc__)
+        "ppc";
+#elif defined(__riscv)
+        "riscv";
+#else
+        "";
+#endif
+
+class SystemClock : public Clock {
+ public:
+  std::int64_t wallMs() override { return systemWallMs(); }
+  std::int64_t steadyMs() override { return systemSteadyMs(); }
+};
+
+inline std::string joinPath(const std::string& folder, const std::string& name) {
+  return folder.empty() ? std::string() : folder + '/' + name;
+}
+
+/// Where the system keeps the data of a user's programs; "" where it has no such place.
+inline std::string userDataFolder() {
+#if !NUCLEUS_FILES
+  return {};
+#elif defined(_WIN32)
+  return environment("LOCALAPPDATA");
+#elif defined(__APPLE__)
+  return joinPath(environment("HOME"), "Library/Application Support");
+#else
+  const std::string data = environment("XDG_DATA_HOME");
+  return !data.empty() && data[0] == '/' ? data : joinPath(environment("HOME"), ".local/share");
+#endif
+}
+
+// ---- files ----
+
+#if NUCLEUS_FILES && defined(_WIN32)
+
+/// The lock is that others may read the file, but not open it for writing; it ends with the handle.
+class File {
+ public:
+  File() = default;
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  ~File() { close(); }
+  bool isOpen() const { return handle_ != nullptr; }
+  bool open(const std::wstring& path, bool writes, bool creates) {
+    constexpr unsigned long readWrite = 0xC001'0000, readOnly = 0x8000'0000, shareAll = 7,
+                            share = 5;
+    void* const handle =
+        CreateFileW(path.c_str(), writes ? readWrite : readOnly, writes ? share : shareAll, nullptr,
+                    creates ? 1u : 3u, 0x0020'0080, nullptr);
+    close();
+    if (handle != reinterpret_cast<void*>(std::intptr_t{-1})) handle_ = handle;
+    return isOpen();
+  }
+  void close() {
+    if (isOpen()) CloseHandle(handle_);
+    handle_ = nullptr;
+  }
+  void swap(File& other) { std::swap(handle_, other.handle_); }
+  std::size_t read(std::size_t at, char* to, std::size_t bytes) {
+    long high = static_cast<long>(std::uint64_t{at} >> 32);
+    SetFilePointer(handle_, static_cast<long>(at & 0xFFFF'FFFF), &high, 0);
+    unsigned long got = 0;
+    const auto most = static_cast<unsigned long>(lesser<std::size_t>(bytes, 1 << 30));
+    return ReadFile(handle_, to, most, &got, nullptr) != 0 ? got : 0;
+  }
+  bool append(std::string_view text) {
+    long high = 0;
+    SetFilePointer(handle_, 0, &high, 2);
+    unsigned long done = 0;
+    const auto size = static_cast<unsigned long>(text.size());
+    return WriteFile(handle_, text.data(), size, &done, nullptr) != 0 && done == size;
+  }
+  bool sync() { return FlushFileBuffers(handle_) != 0; }
+  /// What identifies a file while it exists; 0 where it is no regular file.
+  std::uint64_t identity() {
+    std::uint32_t facts[13] = {};  // attributes .. links, index high, index low
+    if (GetFileInformationByHandle(handle_,
+                                   reinterpret_cast<_BY_HANDLE_FILE_INFORMATION*>(facts)) == 0) {
+      return 0;
+    }
+    const bool regular = (facts[0] & 0x410) == 0;  // no directory, no reparse point
+    return regular ? (std::uint64_t{facts[11]} << 32 | facts[12]) ^ facts[7] : 0;
+  }
+
+ private:
+  void* handle_ = nullptr;
+};
+
+class FileStorage : public Storage {
+ public:
+  explicit FileStorage(const std::string& path) : path_(widen(path)), twinPath_(path_ + L".tmp") {}
+
+  StorageState open() override {
+    if (file_.isOpen() && !readOnly_) return StorageState::ready;
+    readOnly_ = false;
+    if (!file_.open(path_, true, false)) return openBlocked(GetLastError());
+    if (file_.identity() == 0) return close(), StorageState::foreign;
+    DeleteFileW(twinPath_.c_str());
+    return StorageState::ready;
+  }
+  std::size_t read(std::size_t at, char* to, std::size_t bytes) override {
+    return file_.isOpen() ? file_.read(at, to, bytes) : 0;
+  }
+  bool append(std::string_view text) override { return file_.isOpen() && file_.append(text); }
+  bool beginReplace() override {
+    makeFolders();
+    DeleteFileW(twinPath_.c_str());
+    return twin_.open(twinPath_, true, true);
+  }
+  bool write(std::string_view text) override { return twin_.isOpen() && twin_.append(text); }
+  bool commitReplace() override {
+    if (!twin_.isOpen() || !twin_.sync()) return false;
+    file_.close();  // a file that is open cannot be replaced
+    constexpr unsigned long replaceWriteThrough = 1 | 8;
+    const bool moved = MoveFileExW(twinPath_.c_str(), path_.c_str(), replaceWriteThrough) != 0;
+    if (moved) {
+      file_.swap(twin_);
+    } else {
+      twin_.close();
+      DeleteFileW(twinPath_.c_str());
+      file_.open(path_, true, false);
+    }
+    return moved;
+  }
+  bool sync() override { return file_.isOpen() && file_.sync(); }
+  bool erase() override {
+    close();
+    DeleteFileW(twinPath_.c_str());
+    return DeleteFileW(path_.c_str()) != 0 || isMissing(GetLastError());
+  }
+  bool vanished() override {
+    if (!file_.isOpen()) return false;
+    File now;
+    return !now.open(path_, false, false) || now.identity() != file_.identity();
+  }
+  void close() override { file_.close(); }
+
+ private:
+  static bool isMissing(unsigned long error) { return error == 2 || error == 3; }
+  StorageState openBlocked(unsigned long error) {
+    if (isMissing(error)) {
+      DeleteFileW(twinPath_.c_str());  // fails while another process is writing it
+      return StorageState::absent;
+    }
+    constexpr unsigned long sharingViolation = 32;
+    readOnly_ = error == sharingViolation && file_.open(path_, false, false);
+    return error == sharingViolation ? StorageState::locked : StorageState::failed;
+  }
+  void makeFolders() {
+    for (std::size_t at = path_.find_first_of(L"/\\", 3); at != std::wstring::npos;
+         at = path_.find_first_of(L"/\\", at + 1)) {
+      CreateDirectoryW(path_.substr(0, at).c_str(), nullptr);
+    }
+  }
+
+  std::wstring path_, twinPath_;
+  File file_, twin_;
+  bool readOnly_ = false;
+};
+
+#elif NUCLEUS_FILES
+
+class File {
+ public:
+  File() = default;
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  ~File() { close(); }
+  bool isOpen() const { return handle_ >= 0; }
+  bool open(const char* path, int flags) {
+    close();
+    handle_ = ::open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    return isOpen();
+  }
+  void close() {
+    if (isOpen()) ::close(handle_);
+    handle_ = -1;
+  }
+  void swap(File& other) { std::swap(handle_, other.handle_); }
+  /// Held by this open file, whatever its name becomes, until it is closed.
+  bool lock() {
+#if defined(__wasi__)
+    return true;
+#else
+    return ::flock(handle_, LOCK_EX | LOCK_NB) == 0;
+#endif
+  }
+  std::size_t read(std::size_t at, char* to, std::size_t bytes) {
+    std::size_t done = 0;
+    while (done < bytes) {
+      const ssize_t got = ::pread(handle_, to + done, bytes - done, static_cast<off_t>(at + done));
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) break;
+      done += static_cast<std::size_t>(got);
+    }
+    return done;
+  }
+  bool append(std::string_view text) {
+    while (!text.empty()) {
+      const ssize_t done = ::write(handle_, text.data(), text.size());
+      if (done < 0 && errno == EINTR) continue;
+      if (done <= 0) return false;
+      text.remove_prefix(static_cast<std::size_t>(done));
+    }
+    return true;
+  }
+  bool sync() {
+#if defined(F_FULLFSYNC)
+    if (::fcntl(handle_, F_FULLFSYNC) == 0) return true;
+#endif
+    return ::fsync(handle_) == 0;
+  }
+  bool facts(struct stat& facts) const { return ::fstat(handle_, &facts) == 0; }
+
+ private:
+  int handle_ = -1;
+};
+
+class FileStorage : public Storage {
+ public:
+  explicit FileStorage(std::string path) : path_(std::move(path)), twinPath_(path_ + ".tmp") {}
+
+  StorageState open() override {
+    if (file_.isOpen() && locked_) return StorageState::ready;
+    for (int attempts = 0; attempts < 8; ++attempts) {
+      if (!file_.open(path_.c_str(), O_RDWR | O_APPEND)) return unopened(errno);
+      if (!isOurs(file_)) return file_.close(), StorageState::foreign;
+      locked_ = file_.lock();
+      if (!locked_) return errno == EWOULDBLOCK ? StorageState::locked : StorageState::failed;
+      if (!vanished()) return removeTwin(), StorageState::ready;  // else replaced meanwhile
+    }
+    return StorageState::failed;
+  }
+  std::size_t read(std::size_t at, char* to, std::size_t bytes) override {
+    return file_.isOpen() ? file_.read(at, to, bytes) : 0;
+  }
+  bool append(std::string_view text) override { return locked_ && file_.append(text); }
+  bool beginReplace() override {
+    makeFolders();
+    removeTwin();
+    return twin_.open(twinPath_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_EXCL) && twin_.lock();
+  }
+  bool write(std::string_view text) override { return twin_.isOpen() && twin_.append(text); }
+  bool commitReplace() override {
+    const bool moved = twin_.isOpen() && twin_.sync() && mayReplace() &&
+                       std::rename(twinPath_.c_str(), path_.c_str()) == 0;
+    if (!moved) {
+      if (twin_.isOpen()) ::unlink(twinPath_.c_str());
+      twin_.close();
+      return false;
+    }
+    file_.swap(twin_);
+    twin_.close();
+    locked_ = true;
+    return syncFolder();
+  }
+  bool sync() override { return locked_ && file_.sync(); }
+  bool erase() override {
+    const bool removed = mayReplace() && (::unlink(path_.c_str()) == 0 || errno == ENOENT);
+    removeTwin();
+    close();
+    return syncFolder() && removed;
+  }
+  bool vanished() override {
+    struct stat ours, named;
+    return file_.isOpen() && file_.facts(ours) &&
+           (::lstat(path_.c_str(), &named) != 0 || named.st_ino != ours.st_ino ||
+            named.st_dev != ours.st_dev);
+  }
+  void close() override {
+    file_.close();
+    locked_ = false;
+  }
+
+ private:
+  static bool isOurs(const File& file) {
+    struct stat facts;
+    if (!file.facts(facts) || !S_ISREG(facts.st_mode)) return false;
+#if defined(__wasi__)
+    return true;
+#else
+    return facts.st_uid == ::geteuid();
+#endif
+  }
+  StorageState unopened(int error) {
+    locked_ = false;
+    if (error == ELOOP || error == EISDIR || error == ENXIO) return StorageState::foreign;
+    if (error != ENOENT) return StorageState::failed;
+    removeTwin();
+    return StorageState::absent;
+  }
+  /// What a crash left behind; a twin that is being written is locked, and stays.
+  void removeTwin() {
+    File twin;
+    const bool opened = twin.open(twinPath_.c_str(), O_RDWR);
+    const bool stale = opened ? isOurs(twin) && twin.lock() : errno == ELOOP;
+    if (stale) ::unlink(twinPath_.c_str());
+  }
+  /// The file is ours and locked by us, or there is none.
+  bool mayReplace() {
+    if (locked_ && !vanished()) return true;
+    File other;
+    return !other.open(path_.c_str(), O_RDONLY) && errno == ENOENT;
+  }
+  bool syncFolder() {
+    const std::size_t slash = path_.rfind('/');
+    const std::string folder = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
+    const int handle = ::open(folder.c_str(), O_RDONLY | O_CLOEXEC);
+    if (handle < 0) return errno == ENOENT;
+    const bool synced = ::fsync(handle) == 0 || errno == EINVAL;  // some systems cannot
+    ::close(handle);
+    return synced;
+  }
+  void makeFolders() {
+    for (std::size_t at = path_.find('/', 1); at != std::string::npos;
+         at = path_.find('/', at + 1)) {
+      ::mkdir(path_.substr(0, at).c_str(), 0700);
+    }
+  }
+
+  std::string path_, twinPath_;
+  File file_, twin_;
+  bool locked_ = false;
+};
+
+#endif
+
+inline std::shared_ptr<Storage> makeFileStorage(std::string path) {
+#if NUCLEUS_FILES
+  if (!path.empty()) return std::make_shared<FileStorage>(std::move(path));
+#endif
+  static_cast<void>(path);
+  return nullptr;
+}
+
+}  // namespace detail
+}  // namespace NUCLEUS_ABI
+}  // namespace nucleus
+
+// ==== 13. Client, defined ==== where engine, clock, locks and host meet ====
+// `lock_` guards the engine, and nothing slow happens under it. `fileLock_` guards the storage; it
+// is taken first. The transport and the callbacks are called with neither.
+
+#if defined(NUCLEUS_SPLIT)  // NUCLEUS_BODY
+#define NUCLEUS_INLINE
+#else
+#define NUCLEUS_INLINE inline
+#endif  // NUCLEUS_BODY
+
+namespace nucleus {
+inline namespace NUCLEUS_ABI {
+namespace detail {
+
+/// The options, checked: what is out of range is clamped and noted.
+class Checked {
+ public:
+  Checked(const Options& options, Notices& notices) : notices_(notices) {
+    limits.reportIntervalMs = clamp("reportIntervalMs", options.reportIntervalMs, 100, dayMs);
+    limits.sessionTimeoutMs =
+        clamp("sessionTimeoutMs", options.sessionTimeoutMs, 1'000, 365 * dayMs);
+    limits.cutoffMs = clamp("cutoffMs", options.cutoffMs, 1'000, 365 * dayMs);
+    limits.answerTimeoutMs = clamp("answerTimeoutMs", options.answerTimeoutMs, 100, dayMs);
+    limits.cacheDelayMs = clamp("cacheDelayMs", options.cacheDelayMs, 0, 3'600'000);
+    limits.maxEventBytes = bytes("maxEventBytes", options.maxEventBytes, 512, 8 << 20);
+    limits.maxQueueBytes =
+        bytes("maxQueueBytes", options.maxQueueBytes, 2 * limits.maxEventBytes, 1 << 30);
+    limits.maxBatchBytes =
+        bytes("maxBatchBytes", options.maxBatchBytes, limits.maxEventBytes + 16, 64 << 20);
+    if (options.memory.data != nullptr) fit(options.memory.bytes);
+  }
+
+  Limits limits;
+
+  static std::size_t need(const Limits& limits) {
+    return limits.queueCapacity() + 2 * limits.tailBytes() + limits.deviceBytes() +
+           limits.propsBytes() + limits.scratchBytes() + 6 * Arena::alignment;
+  }
+  static constexpr std::size_t heartbeatBytes = 512;
+
+ private:
+  std::int64_t clamp(std::string_view name, std::int64_t value, std::int64_t lowest,
+                     std::int64_t highest) {
+    const std::int64_t clamped = lesser(greater(value, lowest), highest);
+    if (clamped != value) notices_.add(Notice::optionClamped, name);
+    return clamped;
+  }
+  std::size_t bytes(std::string_view name, std::size_t value, std::size_t lowest,
+                    std::size_t highest) {
+    const std::size_t clamped = lesser(greater(value, lowest), highest);
+    if (clamped != value) notices_.add(Notice::optionClamped, name);
+    return clamped;
+  }
+  /// Lowers the limits until everything fits into the host's memory, if it can.
+  void fit(std::size_t memory) {
+    const Limits before = limits;
+    const auto tooMuch = [&] {
+      return need(limits) + limits.postCapacity() + heartbeatBytes + 3 * Arena::alignment > memory;
+    };
+    while (tooMuch() && limits.maxEventBytes >= 512) {
+      const std::size_t batchLeast = limits.maxEventBytes + 16,
+                        queueLeast = 2 * limits.maxEventBytes;
+      if (limits.maxBatchBytes > batchLeast) {
+        limits.maxBatchBytes = greater(limits.maxBatchBytes * 7 / 8, batchLeast);
+      } else if (limits.maxQueueBytes > queueLeast) {
+        limits.maxQueueBytes = greater(limits.maxQueueBytes * 7 / 8, queueLeast);
+      } else {
+        limits.maxEventBytes = limits.maxEventBytes * 7 / 8;
+      }
+    }
+    if (limits.maxEventBytes != before.maxEventBytes)
+      notices_.add(Notice::optionClamped, "maxEventBytes");
+    if (limits.maxQueueBytes != before.maxQueueBytes)
+      notices_.add(Notice::optionClamped, "maxQueueBytes");
+  }
+
+  Notices& notices_;
+};
+
+inline bool isWebSocket(std::string_view endpoint) {
+  return endpoint.substr(0, 5) == "ws://" || endpoint.substr(0, 6) == "wss://";
+}
+
+/// A connection that anybody on the way can read.
+inline bool isPlain(std::string_view endpoint) {
+  const std::size_t host = endpoint.substr(0, 7) == "http://" ? 7u
+                           : endpoint.substr(0, 5) == "ws://" ? 5u
+                                                              : 0u;
+  if (host == 0) return false;
+  endpoint.remove_prefix(host);
+  for (const std::string_view local : {"localhost", "127.", "[::1]"}) {
+    if (endpoint.substr(0, local.size()) == local) return false;
+  }
+  return true;
+}
+
+inline std::string trackUrl(std::string endpoint, const std::string& appId) {
+  while (!endpoint.empty() && endpoint.back() == '/') endpoint.pop_back();
+  return endpoint + "/app/" + appId + "/track";
+}
+
+inline bool isReserved(std::string_view name) {
+  return name == "init" || name.substr(0, 6) == "error:" || name.substr(0, 8) == "nucleus:";
+}
+
+/// The host's storage, which may throw.
+class HostStorage {
+ public:
+  explicit HostStorage(std::shared_ptr<Storage> storage) : storage_(std::move(storage)) {}
+
+  bool exists() const { return storage_ != nullptr; }
+  StorageState open() {
+    return attempt([&] { return storage_->open(); }, StorageState::failed);
+  }
+  /// Fills what room there is.
+  std::size_t read(std::size_t at, Buffer& to) {
+    const auto read = [&] { return storage_->read(at, to.end(), to.room()); };
+    const std::size_t got = lesser(attempt(read, std::size_t{0}), to.room());
+    to.grow(got);
+    return got;
+  }
+  bool append(std::string_view text) {
+    return attempt([&] { return storage_->append(text); }, false);
+  }
+  bool beginReplace() {
+    return attempt([&] { return storage_->beginReplace(); }, false);
+  }
+  bool write(std::string_view text) {
+    return attempt([&] { return storage_->write(text); }, false);
+  }
+  bool commitReplace() {
+    return attempt([&] { return storage_->commitReplace(); }, false);
+  }
+  bool sync() {
+    return attempt([&] { return storage_->sync(); }, false);
+  }
+  bool erase() {
+    return attempt([&] { return storage_->erase(); }, false);
+  }
+  bool vanished() {
+    return attempt([&] { return storage_->vanished(); }, false);
+  }
+  void close() {
+    attempt([&] { return storage_->close(), true; }, false);
+  }
+
+ private:
+  std::shared_ptr<Storage> storage_;
+};
+
+class Core : public std::enable_shared_from_this<Core> {
+ public:
+  explicit Core(Options options)
+      : options_(std::move(options)), checked_(options_, notices_), memory_(allocate()),
+        arena_(memory(), memoryBytes()), engine_(setup(), arena_, notices_),
+        scratch_(arena_.buffer(checked_.limits.scratchBytes())), storage_(chooseStorage()) {
+    engine_.file.wanted = storage_.exists();
+    clock_ = options_.clock != nullptr ? options_.clock : std::make_shared<SystemClock>();
+    if (!options_.entropy) options_.entropy = systemEntropy;
+    if (options_.onCustomData) {
+      engine_.customData.reserve(options_.memory.data == nullptr ? 64u << 10
+                                                                 : checked_.limits.maxEventBytes);
+    }
+    watchForks();
+    born_ = forkCount().load();
+  }
+
+  /// What the constructor of Client does, once there is a shared pointer to this.
+  void start() {
+    inert_ = !isIdentifier(options_.appId) || memory() == nullptr;
+    if (!isIdentifier(options_.appId)) note(Notice::notConfigured);
+    else if (memory() == nullptr) note(Notice::noMemory);
+    if (isPlain(std::string_view(options_.endpoint))) note(Notice::plainEndpoint);
+    if (!inert_) {
+      detect();
+      beginTracking();
+    }
+    if (options_.background) startWorker();
+    if (options_.reportUncaught) watchUncaught();
+  }
+
+  // ---- tracking ----
+
+  Outcome accept(const Event& event) {
+    const Outcome state = usable();
+    if (state != Outcome::ok) return state;
+    if (!isOfUser(event.type) && !nameIsRight(event)) {
+      note(Notice::invalidName, event.name);
+      return isReserved(event.name) ? Outcome::reservedName : Outcome::invalidName;
+    }
+    if (!passesFilter(event)) return Outcome::filtered;
+    return run([&](Moment at) { return engine_.accept(event, at); }, event.type == Type::error);
+  }
+  Outcome accept(const std::exception& error) {
+    const auto report = [&] {
+      const std::string name = exceptionName(error);
+      const char* const message = error.what();
+      return accept({Type::error, std::string_view(name).substr(0, 256), {}, Text(message), {}});
+    };
+    return attempt(report, Outcome::tooLarge);
+  }
+  Outcome setUserId(std::string_view id) {
+    const Outcome state = usable();
+    if (state != Outcome::ok) return state;
+    if (!passesFilter({Type::userId})) return Outcome::filtered;
+    return run([&](Moment at) { return engine_.setUserId(id, at); });
+  }
+  Outcome setProps(Properties properties, bool overwrite) {
+    const Outcome state = usable();
+    if (state != Outcome::ok) return state;
+    if (!passesFilter({Type::props, {}, properties})) return Outcome::filtered;
+    return run([&](Moment at) { return engine_.setProps(properties, overwrite, at); });
+  }
+  Outcome startSession() {
+    const Outcome state = usable();
+    return state != Outcome::ok ? state
+                                : run([&](Moment at) { return engine_.accept({Type::init}, at); });
+  }
+
+  // ---- consent ----
+
+  void enable() {
+    if (isClosed() || inert_) return;
+    Lock files(fileLock_);
+    if (!tracking_ && eraseWanted_) erase();
+    if (!prepare()) return;
+    {
+      const Moment at = now();
+      Lock lock(lock_);
+      erased_ = false;
+      engine_.enable(at);
+      tracking_ = engine_.tracking();
+      wakeWorker();
+    }
+    if (options_.rememberTrackingChoice || options_.cacheDelayMs == 0) store(true);
+  }
+  /// `all`: the ids too.
+  bool disable(bool all) {
+    if (isForked() || inert_) return true;
+    {
+      Lock lock(lock_);
+      tracking_ = false;
+      ++*epoch_;  // cancels what the host was handed
+      if (all) engine_.forget();
+      else engine_.disable();
+      eraseWanted_ = true;
+      eraseAll_ = eraseAll_ || all;
+      erased_ = erased_ && !all;
+      settled_.notify();
+    }
+    Lock files(fileLock_);
+    return erase();
+  }
+  bool tracking() const { return tracking_.load() && !isClosed(); }
+  Consent consent() {
+    if (isForked()) return Consent::notAsked;
+    Lock lock(lock_);
+    return engine_.consent;
+  }
+
+  // ---- delivery ----
+
+  bool flush(std::int64_t timeoutMs) {
+    if (isClosed() || inert_ || isInside()) return false;
+    Lock lock(lock_);
+    const std::uint64_t mark = engine_.flushMark(), dropped = engine_.dropped();
+    engine_.hurry(now());
+    wake_.notify();
+    ++flushing_;
+    if (workerRuns_) {
+      waitUntil(timeoutMs, [&] { return engine_.delivered(mark) || !tracking_; });
+    } else if (timeoutMs > 0) {
+      workUntil(now().steadyMs + timeoutMs, mark);
+    }
+    --flushing_;
+    return tracking_ && engine_.delivered(mark) && engine_.dropped() == dropped;
+  }
+  void poll() {
+    if (isClosed() || isInside()) return;
+    {
+      Lock lock(lock_);
+      if (workerRuns_ || turning_ || dueMs() > now().steadyMs) return;
+      turning_ = true;
+    }
+    turn();
+    endTurn();
+  }
+  void receive(std::string_view message) {
+    if (isClosed() || inert_) return;
+    Lock lock(lock_);
+    engine_.receive(message, now());
+    answered();
+  }
+  void reply(Post& post, const Response& response) {
+    if (isClosed()) return;
+    Lock lock(lock_);
+    engine_.settle(post, response, now());
+    answered();
+  }
+  void online(bool connected) {
+    if (isClosed() || inert_) return;
+    Lock lock(lock_);
+    engine_.online(connected, now());
+    wake_.notify();
+  }
+  bool persist() {
+    if (isClosed() || inert_ || isInside()) return false;
+    Lock files(fileLock_);
+    return store(true);
+  }
+  Stats stats() {
+    Stats stats;
+    if (isForked()) return stats;
+    Lock lock(lock_);
+    if (closed_) return last_;
+    engine_.fill(stats, now());
+    return stats;
+  }
+
+  // ---- the end ----
+
+  /// Once; whoever calls it meanwhile waits for it.
+  bool shutdown(std::int64_t timeoutMs) {
+    if (isForked()) return false;
+    if (isInside()) return stopLater(), false;
+    {
+      Lock lock(lock_);
+      const bool left = stopRequested_ && !workerRuns_ && !turning_ && !finishing_;
+      if (closing_ && !left) return waitUntil(timeoutMs, [] { return false; }), safe_;
+      closing_ = finishing_ = true;
+    }
+    finish(timeoutMs);
+    return safe_;
+  }
+  void end() { shutdown(options_.shutdownTimeoutMs); }
+
+ private:
+  // ---- the start ----
+
+  bool hostMemory() const { return options_.memory.data != nullptr; }
+  std::unique_ptr<char, Free> allocate() {
+    if (hostMemory()) return nullptr;
+    return std::unique_ptr<char, Free>(
+        static_cast<char*>(std::malloc(Checked::need(checked_.limits))));
+  }
+  /// The host's, from its first aligned word on, or our own; null if it is not enough.
+  char* memory() const {
+    if (!hostMemory()) return memory_.get();
+    const bool enough = options_.memory.bytes >= misalignment() + hostNeed();
+    return enough ? static_cast<char*>(options_.memory.data) + misalignment() : nullptr;
+  }
+  std::size_t misalignment() const {
+    return (0 - reinterpret_cast<std::uintptr_t>(options_.memory.data)) % Arena::alignment;
+  }
+  std::size_t hostNeed() const {
+    return Checked::need(checked_.limits) + checked_.limits.postCapacity() +
+           Checked::heartbeatBytes + 2 * Arena::alignment;
+  }
+  std::size_t memoryBytes() const {
+    return memory() == nullptr ? 0 : hostMemory() ? hostNeed() : Checked::need(checked_.limits);
+  }
+  Setup setup() const {
+    Setup setup;
+    setup.appId = options_.appId;
+    setup.url = trackUrl(options_.endpoint, options_.appId);
+    setup.deviceId = options_.deviceId.substr(0, 64);
+    setup.anonId = isIdentifier(options_.anonId) ? options_.anonId : std::string();
+    setup.limits = checked_.limits;
+    setup.webSocket = isWebSocket(options_.endpoint);
+    setup.canSend = static_cast<bool>(options_.transport);
+    setup.remember = options_.rememberTrackingChoice;
+    setup.tellsUpdate = static_cast<bool>(options_.onUpdate);
+    return setup;
+  }
+  std::shared_ptr<Storage> chooseStorage() const {
+    if (!options_.offlineCache) return nullptr;
+    if (options_.storage != nullptr) return options_.storage;
+    return makeFileStorage(options_.cacheFile.empty() ? defaultCacheFile(options_.appId)
+                                                      : options_.cacheFile);
+  }
+  void detect() {
+    const auto set = [](Buffer& to, const std::string& given, const std::string& detected) {
+      const std::string& text = given.empty() ? detected : given;
+      to.add(std::string_view(text).substr(0, to.capacity()));
+    };
+    Device& device = engine_.device;
+    set(device.version, options_.version, {});
+    set(device.locale, options_.locale, systemLocale());
+    set(device.platform, options_.platform, std::string(systemName));
+    set(device.osVersion, options_.osVersion, systemVersion());
+    set(device.arch, std::string(systemArch), {});
+    device.totalRamGb = (systemRamBytes() + (1u << 29)) >> 30;
+  }
+  void beginTracking() {
+    Lock files(fileLock_);
+    if (options_.rememberTrackingChoice) engine_.consent = rememberedChoice();
+    const bool asksNot = options_.respectDoNotTrack && asksNotToTrack(environment("DO_NOT_TRACK"));
+    if (!enabledAtStart(engine_.consent, asksNot, options_.disableTracking)) {
+      if (storage_.exists() && engine_.file.opened) storage_.close();
+      engine_.file.opened = false;
+      return;
+    }
+    if (!prepare()) return;
+    engine_.begin(now());
+    tracking_ = engine_.tracking();
+    if (options_.cacheDelayMs == 0) store(false);
+  }
+  /// The first line of the file, and nothing else, is read. What cannot be understood is a no.
+  Consent rememberedChoice() {
+    if (!storage_.exists()) return Consent::notAsked;
+    const StorageState state = storage_.open();
+    engine_.file.opened = true;
+    if (state == StorageState::absent) return Consent::notAsked;
+    if (state == StorageState::foreign || state == StorageState::failed) return Consent::refused;
+    Fixed<128> line;
+    storage_.read(0, line);
+    Consent choice = Consent::refused;
+    std::size_t bytes = 0;
+    const Owner owner = readFirstLine(line.view(), options_.appId, choice, bytes);
+    return owner == Owner::us ? choice : Consent::refused;
+  }
+  /// Chance and the file, before tracking begins. The file lock is held.
+  bool prepare() {
+    if (!engine_.random.seeded()) {
+      Random random;
+      const auto seed = [&] { return random.seed(options_.entropy); };
+      if (!attempt(seed, false)) return inert_ = true, note(Notice::noEntropy), false;
+      Lock lock(lock_);
+      engine_.random = random;
+    }
+    if (storage_.exists() && !engine_.tracking()) openFile();
+    return true;
+  }
+  void startWorker() {
+    workerRuns_ = true;
+    const auto body = [self = shared_from_this()] { self->work(); };
+    workerRuns_ = attempt([&] { return worker_.start(body); }, false);
+    if (!workerRuns_) note(Notice::noThread);
+  }
+
+  // ---- callers ----
+
+  Outcome usable() const {
+    if (isClosed() || closing_) return Outcome::shutDown;
+    if (inert_) return Outcome::notConfigured;
+    return tracking_ ? Outcome::ok : Outcome::trackingDisabled;
+  }
+  bool isForked() const { return forkCount().load(std::memory_order_relaxed) != born_; }
+  bool isClosed() const { return closed_ || isForked(); }
+  bool isInside() const { return callbackOwner() == this; }
+  static bool isOfUser(Type type) {
+    return type == Type::init || type == Type::userId || type == Type::props;
+  }
+  static bool nameIsRight(const Event& event) {
+    return !event.name.empty() && event.name.size() <= 256 && !isReserved(event.name);
+  }
+  bool passesFilter(const Event& event) {
+    if (!options_.filter || isInside()) return true;
+    const std::string_view type = typeNames[static_cast<std::size_t>(event.type)];
+    return inside("filter", false,
+                  [&] { return options_.filter(type, event.name, event.properties); });
+  }
+  /// Takes something in, wakes the worker if it would sleep too long, and writes what must be
+  /// written at once.
+  template <class Action>
+  Outcome run(Action&& action, bool urgent = false) {
+    const Moment at = now();
+    Outcome outcome;
+    {
+      Lock lock(lock_);
+      if (closing_) return Outcome::shutDown;
+      outcome = action(at);
+      if (sleepsUntilMs_ > engine_.dueMs()) wakeWorker();
+    }
+    if (outcome == Outcome::ok && (urgent || checked_.limits.cacheDelayMs == 0)) {
+      Lock files(fileLock_);
+      store(false);
+    }
+    return outcome;
+  }
+  void wakeWorker() {
+    sleepsUntilMs_ = INT64_MIN;  // once is enough
+    wake_.notify();
+  }
+  void note(Notice notice, std::string_view detail = {}) {
+    Lock lock(lock_);
+    notices_.add(notice, detail);
+    if (tellsDiagnostics()) wakeWorker();
+  }
+  Moment now() const { return {clock_->wallMs(), clock_->steadyMs()}; }
+  bool tellsDiagnostics() const { return options_.debug || options_.onDiagnostic; }
+
+  // ---- the worker, or poll() ----
+
+  void work() {
+    for (;;) {
+      turn();
+      Lock lock(lock_);
+      if (stopping_ || abandoned_) break;
+      const std::int64_t nowMs = now().steadyMs;
+      sleepsUntilMs_ = dueMs();
+      if (sleepsUntilMs_ > nowMs) wake_.wait(lock_, sleepsUntilMs_ - nowMs);
+      sleepsUntilMs_ = INT64_MIN;
+      if (stopping_) break;
+    }
+    if (stopRequested_) finish(0);
+    Lock lock(lock_);
+    workerDone_ = true;
+    settled_.notify();
+  }
+  /// True: there was a request.
+  bool turn() {
+    workOnFile();
+    const bool sent = send();
+    tellHost();
+    return sent;
+  }
+  void endTurn() {
+    {
+      Lock lock(lock_);
+      turning_ = false;
+    }
+    if (stopRequested_) shutdown(0);
+  }
+  std::int64_t dueMs() {
+    const bool tells = !engine_.customData.empty() || !engine_.latestVersion.empty();
+    if (tells || stopping_) return INT64_MIN;
+    const std::int64_t notices = tellsDiagnostics() ? notices_.dueMs() : never;
+    return lesser(lesser(engine_.dueMs(), notices), eraseWanted_ ? eraseRetryMs_ : never);
+  }
+  /// One request, if one is due. Here alone the transport is called, and no lock is held.
+  bool send() {
+    const std::shared_ptr<Post> post = take();
+    if (post == nullptr) return false;
+    const Request request(post);
+    Response response;
+    if (!request.cancelled()) {
+      response = inside("transport", Response(), [&] { return options_.transport(request); });
+    }
+    Lock lock(lock_);
+    if (!abandoned_) engine_.settle(*post, response, now()), answered();
+    return !abandoned_;
+  }
+  std::shared_ptr<Post> take() {
+    Lock lock(lock_);
+    if (inert_ || abandoned_ || stopping_ || !options_.transport) return nullptr;
+    return engine_.next(now(), [this](bool heartbeat) { return makePost(heartbeat); });
+  }
+  /// Null where it cannot be had: in the host's memory there is room for one of each kind.
+  std::shared_ptr<Post> makePost(bool heartbeat) {
+    const Limits& limits = checked_.limits;
+    const std::size_t bytes = heartbeat ? Checked::heartbeatBytes : limits.postCapacity();
+    const auto make = [&]() -> std::shared_ptr<Post> {
+      auto post = std::make_shared<Post>();
+      if (!hostMemory()) post->memory.reset(static_cast<char*>(std::malloc(bytes)));
+      char* const memory = hostMemory() ? arena_.take(bytes) : post->memory.get();
+      if (memory == nullptr) return nullptr;
+      const std::size_t idBytes = heartbeat ? 0 : limits.batchIds() * sizeof(std::uint64_t);
+      post->ids =
+          CarriedIds(reinterpret_cast<std::uint64_t*>(memory), heartbeat ? 0 : limits.batchIds());
+      post->body = Buffer(memory + idBytes, bytes - idBytes);
+      post->url = engine_.setup().url;
+      post->heartbeat = heartbeat;
+      post->currentEpoch = epoch_;
+      post->core = weak_from_this();
+      return post;
+    };
+    return attempt(make, std::shared_ptr<Post>());
+  }
+  /// After an answer: those who wait may go on. The lock is held.
+  void answered() {
+    if (flushing_ > 0 && !engine_.pausing(now())) engine_.hurry(now());
+    settled_.notify();
+    if (sleepsUntilMs_ > dueMs()) wakeWorker();
+  }
+  /// Diagnostics and what the server had to say.
+  void tellHost() {
+    Fixed<64> version;
+    if (takeVersion(version)) {
+      inside("onUpdate", false, [&] { return options_.onUpdate(version.view()), true; });
+    }
+    std::string data;
+    if (takeData(data)) {
+      inside("onCustomData", false, [&] { return options_.onCustomData(data), true; });
+      Lock lock(lock_);
+      data.clear();
+      if (engine_.customData.empty()) engine_.customData.swap(data);  // its memory is used again
+    }
+    Fixed<256> message;
+    Diagnostic diagnostic = {};
+    while (takeDiagnostic(diagnostic, message)) tell(diagnostic);
+  }
+  bool takeVersion(Buffer& version) {
+    Lock lock(lock_);
+    if (engine_.latestVersion.empty() || abandoned_) return false;
+    version.add(engine_.latestVersion.view());
+    engine_.latestVersion.clear();
+    return !std::exchange(updateTold_, true);
+  }
+  bool takeData(std::string& data) {
+    Lock lock(lock_);
+    if (engine_.customData.empty() || abandoned_) return false;
+    data.swap(engine_.customData);
+    return static_cast<bool>(options_.onCustomData);
+  }
+  bool takeDiagnostic(Diagnostic& diagnostic, Buffer& message) {
+    Lock lock(lock_);
+    std::size_t index = 0;
+    message.clear();
+    if (abandoned_ || !tellsDiagnostics()) return false;
+    if (!notices_.take(now().steadyMs, index, diagnostic.count, message)) return false;
+    diagnostic.severity = noticeRules[index].severity;
+    diagnostic.code = noticeRules[index].code;
+    diagnostic.message = message.view();
+    return true;
+  }
+  void tell(const Diagnostic& diagnostic) {
+    if (options_.debug) {
+      Fixed<400> line;
+      line.add("nucleus: ");
+      line.add(diagnostic.code);
+      line.add(": ");
+      line.add(diagnostic.message);
+      line.add(" (");
+      writeUnsigned(line, diagnostic.count);
+      line.add(")\n");
+      std::fwrite(line.data(), 1, line.size(), stderr);
+    }
+    if (options_.onDiagnostic) {
+      inside("onDiagnostic", false, [&] { return options_.onDiagnostic(diagnostic), true; });
+    }
+  }
+  /// Calls the host, with no lock held. What it throws ends here.
+  template <class Result, class Action>
+  Result inside(std::string_view name, Result otherwise, Action&& action) {
+    const void* const outer = std::exchange(callbackOwner(), this);
+    bool returned = false;
+    const auto guarded = [&] {
+      Result result = action();
+      returned = true;
+      return result;
+    };
+    Result result = attempt(guarded, std::move(otherwise));
+    callbackOwner() = outer;
+    if (!returned) note(Notice::callbackThrew, name);
+    return result;
+  }
+
+  // ---- waiting ----
+
+  /// The lock is held.
+  template <class Done>
+  void waitUntil(std::int64_t timeoutMs, Done&& done) {
+    const std::int64_t endMs = systemSteadyMs() + timeoutMs;
+    for (std::int64_t left = timeoutMs; left > 0 && !closed_ && !done();) {
+      settled_.wait(lock_, left);
+      left = endMs - systemSteadyMs();
+    }
+  }
+  /// Without a worker: the caller does it, as long as it need not wait. The lock is held.
+  void workUntil(std::int64_t endMs, std::uint64_t mark) {
+    if (turning_) return;
+    turning_ = true;
+    while (!engine_.delivered(mark) && tracking_ && now().steadyMs < endMs &&
+           !engine_.waitsForAnswer() && requestIsNear()) {
+      lock_.unlock();
+      const bool sent = turn();
+      lock_.lock();
+      if (!sent) break;
+      if (!engine_.pausing(now())) engine_.hurry(now());
+    }
+    turning_ = false;
+  }
+  bool requestIsNear() const { return engine_.requestDueMs() <= now().steadyMs; }
+
+  // ---- the file; the file lock is held, and while the storage works no other ----
+
+  void workOnFile() {
+    Lock files(fileLock_);
+    {
+      Lock lock(lock_);
+      const Moment at = now();
+      if (!storage_.exists() || abandoned_ || closed_) return;
+      const bool eraseDue = eraseWanted_ && at.steadyMs >= eraseRetryMs_;
+      const bool ahead = engine_.requestDueMs() <= at.steadyMs && engine_.unfiledEvents();
+      if (!eraseDue && !engine_.fileDue(at) && !(ahead && engine_.file.usable())) return;
+    }
+    if (tracking_) store(syncDue());
+    else if (eraseWanted_) erase();
+  }
+  bool syncDue() {
+    Lock lock(lock_);
+    const CacheFile& file = engine_.file;
+    return file.unsynced &&
+           (file.urgent || now().steadyMs >= file.lastSyncMs + checked_.limits.reportIntervalMs);
+  }
+  /// All that is pending goes into the file.
+  bool store(bool synced) {
+    if (!storage_.exists() || !tracking_) return false;
+    if (!usableFile() && !openFile()) return false;
+    if (synced && usableFile() && storage_.vanished()) {
+      loseFile();
+      if (!openFile()) return false;
+    }
+    if (rewriteDue()) return rewrite();
+    return appendPending() && (!synced || sync());
+  }
+  bool usableFile() {
+    Lock lock(lock_);
+    return engine_.file.usable();
+  }
+  bool rewriteDue() {
+    Lock lock(lock_);
+    return engine_.rewriteDue(now());
+  }
+  void loseFile() {
+    storage_.close();
+    Lock lock(lock_);
+    engine_.fileLost(now());
+    notices_.add(Notice::storageVanished);
+  }
+  /// Opens what is there and reads it. True: it can be written, or made.
+  bool openFile() {
+    StorageState state = storage_.open();
+    if (state == StorageState::ready && !engine_.file.known && !eraseWanted_ && !readFile(false)) {
+      storage_.close();
+      state = StorageState::foreign;
+    }
+    if (state == StorageState::locked) {
+      if (!engine_.tracking()) readFile(true);
+      storage_.close();
+    }
+    Lock lock(lock_);
+    CacheFile& file = engine_.file;
+    if (state == StorageState::absent && file.known) engine_.fileLost(now());
+    file.opened = true;
+    file.known = file.known || state == StorageState::ready;
+    file.state = state;
+    file.retryAtMs =
+        now().steadyMs + (state == StorageState::foreign ? dayMs / 1440 : CacheFile::retryMs);
+    if (state == StorageState::ready && eraseWanted_) file.mustRewrite = true, eraseWanted_ = false;
+    if (state == StorageState::locked) notices_.add(Notice::storageLocked);
+    if (state == StorageState::foreign) notices_.add(Notice::storageForeign);
+    if (state == StorageState::failed) notices_.add(Notice::storageFailed);
+    return state == StorageState::ready || state == StorageState::absent;
+  }
+  /// False: it is not ours. `idsOnly`: the events are left alone.
+  bool readFile(bool idsOnly) {
+    scratch_.clear();
+    std::size_t at = 0;
+    fillScratch(at);
+    std::size_t first = 0;
+    Consent choice = Consent::notAsked;
+    const Owner owner = readFirstLine(scratch_.view(), options_.appId, choice, first);
+    const bool ours = owner == Owner::us || scratch_.empty() ||
+                      (owner == Owner::damaged && namesUs(scratch_.view()));
+    if (!ours) return false;
+    if (owner == Owner::us) scratch_.dropFront(lesser(first + 1, scratch_.size()));
+    {
+      Lock lock(lock_);
+      engine_.loadBegins();
+    }
+    while (readRecords(at, idsOnly)) fillScratch(at);
+    Lock lock(lock_);
+    engine_.loadEnds(!idsOnly, now());
+    engine_.file.freshLine = true;  // whatever its end looks like
+    engine_.file.bytes = idsOnly ? 0 : at;
+    if (owner != Owner::us) engine_.file.mustRewrite = true;
+    return true;
+  }
+  void fillScratch(std::size_t& at) { at += storage_.read(at, scratch_); }
+  /// False: all is read.
+  bool readRecords(std::size_t at, bool idsOnly) {
+    Fixed<1> more;
+    const bool last = storage_.read(at, more) == 0;
+    const bool stuck = scratch_.room() == 0;
+    Lock lock(lock_);
+    std::size_t used = engine_.load(scratch_.view(), last, idsOnly, now());
+    if (used == 0 && stuck) used = engine_.load(scratch_.view(), true, idsOnly, now());
+    scratch_.dropFront(used);
+    return !last;
+  }
+  /// Whether a record of state, close to the front, says that the file is ours.
+  bool namesUs(std::string_view text) const {
+    while (!text.empty()) {
+      Line line;
+      State state;
+      std::size_t bytes = 0;
+      if (readLine(text, line, bytes) && line.kind == 's' && readState(line.content, state) &&
+          sameString(state.appId, options_.appId)) {
+        return true;
+      }
+      text.remove_prefix(lesser(text.find('\n'), text.size() - 1) + 1);
+    }
+    return false;
+  }
+  bool appendPending() {
+    for (;;) {
+      scratch_.clear();
+      {
+        Lock lock(lock_);
+        engine_.gather(scratch_, now());
+        if (engine_.fileWouldOverflow(scratch_.size())) engine_.file.mustRewrite = true;
+      }
+      if (scratch_.empty()) return true;
+      seal(scratch_.data(), scratch_.size());
+      const bool full = engine_.file.mustRewrite;
+      const bool done = !full && storage_.append(scratch_.view());
+      {
+        Lock lock(lock_);
+        engine_.appended(done, scratch_.size());
+      }
+      if (full) return rewrite();
+      if (!done) return false;
+    }
+  }
+  bool sync() {
+    const bool done = storage_.sync();
+    Lock lock(lock_);
+    engine_.synced(done, now());
+    return done;
+  }
+  /// A new file with all that there is.
+  bool rewrite() {
+    std::size_t bytes = 0;
+    bool done = storage_.beginReplace();
+    for (bool begins = true; done; begins = false) {
+      scratch_.clear();
+      {
+        Lock lock(lock_);
+        engine_.gatherAll(scratch_, begins, now());
+      }
+      if (scratch_.empty()) break;
+      seal(scratch_.data(), scratch_.size());
+      bytes += scratch_.size();
+      done = storage_.write(scratch_.view());
+    }
+    done = done && storage_.commitReplace();
+    Lock lock(lock_);
+    engine_.rewritten(done, bytes, now());
+    return done;
+  }
+  /// What was unsent leaves the file, and with `eraseAll_` the file goes.
+  bool erase() {
+    if (erased_ || !storage_.exists()) return eraseWanted_ = false, true;
+    const StorageState state = storage_.open();
+    bool done = state == StorageState::absent || state == StorageState::foreign;
+    const bool ours = state == StorageState::ready && (engine_.file.known || readOnlyIds());
+    if (state == StorageState::ready && !ours) done = true;
+    if (ours || (state == StorageState::absent && options_.rememberTrackingChoice)) {
+      done = eraseAll_ && !options_.rememberTrackingChoice ? storage_.erase() : rewrite();
+    }
+    if (!tracking_) storage_.close();
+    Lock lock(lock_);
+    if (!tracking_) engine_.fileClosed();
+    erased_ = done;
+    eraseWanted_ = !done;
+    eraseAll_ = eraseAll_ && !done;
+    eraseRetryMs_ = now().steadyMs + CacheFile::retryMs;
+    if (!done) notices_.add(Notice::eraseFailed);
+    return done;
+  }
+  /// So that the random ids stay. False: the file is not ours.
+  bool readOnlyIds() {
+    if (!readFile(true)) return false;
+    Lock lock(lock_);
+    if (eraseAll_) engine_.forget();
+    else engine_.disable();
+    return true;
+  }
+
+  // ---- the end ----
+
+  /// From inside a callback: the worker ends itself, poll() ends the client, or its destructor.
+  void stopLater() {
+    Lock lock(lock_);
+    if (closing_) return;
+    closing_ = stopRequested_ = true;
+    stopping_ = workerRuns_;
+    if (workerRuns_) worker_.detach();
+    wake_.notify();
+  }
+  void finish(std::int64_t timeoutMs) {
+    const std::int64_t endMs = systemSteadyMs() + timeoutMs;
+    storeLast(false);
+    if (!inert_ && tracking_) deliverLast(timeoutMs);
+    stopWorker(endMs);
+    storeLast(true);
+    close();
+  }
+  void storeLast(bool tidies) {
+    Lock files(fileLock_);
+    if (!storage_.exists() || inert_) return;
+    if (!tracking_ && eraseWanted_) erase();
+    if (!tracking_) return;
+    const bool stored = store(false);
+    if (!tidies) return;
+    bool worth = false;
+    {
+      Lock lock(lock_);
+      worth = stored && engine_.worthTidying();
+    }
+    if (!worth || !rewrite()) sync();
+  }
+  void deliverLast(std::int64_t timeoutMs) {
+    Lock lock(lock_);
+    const auto done = [&] {
+      return engine_.queueEmpty() || engine_.pausing(now()) || !tracking_ || !options_.transport;
+    };
+    if (timeoutMs <= 0 || done()) return;
+    engine_.hurry(now());
+    wake_.notify();
+    ++flushing_;
+    if (workerRuns_) waitUntil(timeoutMs, done);
+    else workUntil(now().steadyMs + timeoutMs, engine_.flushMark());
+    --flushing_;
+  }
+  /// The worker ends, or is left behind in a transport that does not return.
+  void stopWorker(std::int64_t endMs) {
+    Lock lock(lock_);
+    stopping_ = true;
+    ++*epoch_;
+    wake_.notify();
+    if (!workerRuns_ || stopRequested_) return;
+    waitUntil(greater<std::int64_t>(endMs - systemSteadyMs(), 1), [&] { return workerDone_; });
+    abandoned_ = !workerDone_;
+    lock_.unlock();
+    if (abandoned_) worker_.detach();
+    else worker_.join();
+    lock_.lock();
+    workerRuns_ = false;
+  }
+  void close() {
+    forgetUncaught();
+    Lock files(fileLock_);
+    if (storage_.exists() && engine_.file.opened) storage_.close();
+    Lock lock(lock_);
+    safe_ = inert_ || engine_.queueEmpty() || (storage_.exists() && engine_.allFiled());
+    engine_.fill(last_, now());
+    last_.trackingEnabled = false;
+    last_.nextRequestInMs = -1;
+    abandoned_ = true;
+    tracking_ = false;
+    closed_ = true;
+    settled_.notify();
+  }
+
+  // ---- std::terminate ----
+
+  static std::atomic<Core*>& uncaughtReporter() {
+    static std::atomic<Core*> reporter{nullptr};
+    return reporter;
+  }
+  static std::terminate_handler& previousHandler() {
+    static std::terminate_handler handler = nullptr;
+    return handler;
+  }
+  void watchUncaught() {
+    if (uncaughtReporter().exchange(this) != nullptr) return;
+    previousHandler() = std::set_terminate(reportUncaught);
+  }
+  void forgetUncaught() {
+    Core* self = this;
+    uncaughtReporter().compare_exchange_strong(self, nullptr);
+    if (self == this && std::get_terminate() == reportUncaught)
+      std::set_terminate(previousHandler());
+  }
+  static void reportUncaught() {
+    Core* const core = uncaughtReporter().exchange(nullptr);
+    if (core != nullptr) {
+      describeUncaught([core](const std::string& name, std::string_view message) {
+        core->accept({Type::error, std::string_view(name).substr(0, 256), {}, message, {}});
+      });
+    }
+    if (previousHandler() != nullptr) previousHandler()();
+    std::abort();
+  }
+
+  Options options_;
+  Notices notices_;  // under lock_
+  Checked checked_;
+  std::unique_ptr<char, Free> memory_;
+  Arena arena_;
+  Engine engine_;
+  Buffer scratch_;       // under fileLock_
+  HostStorage storage_;  // under fileLock_
+  std::shared_ptr<Clock> clock_;
+  std::shared_ptr<std::atomic<unsigned>> epoch_ = std::make_shared<std::atomic<unsigned>>(1u);
+  Mutex lock_, fileLock_;
+  Signal wake_, settled_;
+  Thread worker_;
+  std::atomic<bool> tracking_{false}, closing_{false}, closed_{false}, inert_{false};
+  std::atomic<bool> eraseWanted_{false}, abandoned_{false}, stopRequested_{false};
+  bool eraseAll_ = false, erased_ = false, updateTold_ = false, safe_ = false;
+  bool workerRuns_ = false, workerDone_ = false, stopping_ = false, turning_ = false;
+  bool finishing_ = false;
+  int flushing_ = 0;
+  std::int64_t sleepsUntilMs_ = INT64_MIN, eraseRetryMs_ = INT64_MIN;
+  unsigned born_ = 0;
+  Stats last_;
+};
+
+}  // namespace detail
+
+NUCLEUS_INLINE std::shared_ptr<Storage> fileStorage(std::string path) {
+  return detail::makeFileStorage(std::move(path));
+}
+NUCLEUS_INLINE std::string defaultCacheFile(Text appId) {
+  if (!detail::isIdentifier(appId)) return {};
+  return detail::joinPath(detail::userDataFolder(), "nucleus/" + std::string(appId) + ".cache");
+}
+
+NUCLEUS_INLINE std::string_view Request::url() const noexcept { return post_->url; }
+NUCLEUS_INLINE std::string_view Request::contentType() const noexcept { return "application/json"; }
+NUCLEUS_INLINE std::string_view Request::body() const noexcept { return post_->body.view(); }
+NUCLEUS_INLINE bool Request::cancelled() const noexcept { return post_->cancelled(); }
+NUCLEUS_INLINE bool Request::expectsAnswer() const noexcept { return !post_->heartbeat; }
+NUCLEUS_INLINE void Request::reply(Response response) const noexcept {
+  if (const std::shared_ptr<detail::Core> core = post_->core.lock()) core->reply(*post_, response);
+}
+
+NUCLEUS_INLINE Client::Client() noexcept = default;
+NUCLEUS_INLINE Client::Client(Options options) noexcept {
+  const auto make = [&] {
+    auto core = std::make_shared<detail::Core>(std::move(options));
+    core->start();
+    return core;
+  };
+  core_ = detail::attempt(make, std::shared_ptr<detail::Core>());
+}
+NUCLEUS_INLINE Client::Client(Client&& other) noexcept
+    : core_(std::move(other.core_)), coreless_(std::exchange(other.coreless_, Outcome::shutDown)) {}
+NUCLEUS_INLINE Client& Client::operator=(Client&& other) noexcept {
+  const Client replaced(std::move(*this));  // ends last
+  core_ = std::move(other.core_);
+  coreless_ = std::exchange(other.coreless_, Outcome::shutDown);
+  return *this;
+}
+NUCLEUS_INLINE Client::~Client() {
+  if (const auto core = core_) core->end();
+}
+
+NUCLEUS_INLINE Outcome Client::track(Text name, Properties properties) noexcept {
+  return core_ ? core_->accept({detail::Type::event, name, properties}) : coreless_;
+}
+NUCLEUS_INLINE Outcome Client::page(Text name, Properties properties) noexcept {
+  return core_ ? core_->accept({detail::Type::view, name, properties}) : coreless_;
+}
+NUCLEUS_INLINE Outcome Client::screen(Text name, Properties properties) noexcept {
+  return page(name, properties);
+}
+NUCLEUS_INLINE Outcome Client::trackError(Text name, Text message, Text stack) noexcept {
+  return core_ ? core_->accept({detail::Type::error, name, {}, message, stack}) : coreless_;
+}
+NUCLEUS_INLINE Outcome Client::trackError(const std::exception& error) noexcept {
+  return core_ ? core_->accept(error) : coreless_;
+}
+NUCLEUS_INLINE Outcome Client::setUserId(Text id) noexcept {
+  return core_ ? core_->setUserId(id) : coreless_;
+}
+NUCLEUS_INLINE Outcome Client::setProps(Properties properties, bool overwrite) noexcept {
+  return core_ ? core_->setProps(properties, overwrite) : coreless_;
+}
+NUCLEUS_INLINE Outcome Client::identify(Text id, Properties properties) noexcept {
+  const Outcome outcome = setUserId(id);
+  if (outcome != Outcome::ok || properties.size() == 0) return outcome;
+  return setProps(properties, true);
+}
+NUCLEUS_INLINE Outcome Client::startSession() noexcept {
+  return core_ ? core_->startSession() : coreless_;
+}
+
+using PropertyList = std::initializer_list<Property>;
+NUCLEUS_INLINE Outcome Client::track(Text name, PropertyList list) noexcept {
+  return track(name, Properties(list.begin(), list.size()));
+}
+NUCLEUS_INLINE Outcome Client::page(Text name, PropertyList list) noexcept {
+  return page(name, Properties(list.begin(), list.size()));
+}
+NUCLEUS_INLINE Outcome Client::screen(Text name, PropertyList list) noexcept {
+  return page(name, Properties(list.begin(), list.size()));
+}
+NUCLEUS_INLINE Outcome Client::setProps(PropertyList list, bool overwrite) noexcept {
+  return setProps(Properties(list.begin(), list.size()), overwrite);
+}
+NUCLEUS_INLINE Outcome Client::identify(Text id, PropertyList list) noexcept {
+  return identify(id, Properties(list.begin(), list.size()));
+}
+
+NUCLEUS_INLINE void Client::enableTracking() noexcept {
+  if (core_) core_->enable();
+}
+NUCLEUS_INLINE bool Client::disableTracking() noexcept { return !core_ || core_->disable(false); }
+NUCLEUS_INLINE bool Client::trackingEnabled() const noexcept { return core_ && core_->tracking(); }
+NUCLEUS_INLINE Consent Client::consent() const noexcept {
+  return core_ ? core_->consent() : Consent::notAsked;
+}
+NUCLEUS_INLINE bool Client::forget() noexcept { return !core_ || core_->disable(true); }
+
+NUCLEUS_INLINE bool Client::flush(std::int64_t timeoutMs) noexcept {
+  const auto core = core_;  // a callback may replace this client
+  return core && core->flush(timeoutMs);
+}
+NUCLEUS_INLINE void Client::poll() noexcept {
+  if (const auto core = core_) core->poll();
+}
+NUCLEUS_INLINE void Client::receive(Text message) noexcept {
+  if (core_) core_->receive(message);
+}
+NUCLEUS_INLINE void Client::online(bool connected) noexcept {
+  if (core_) core_->online(connected);
+}
+NUCLEUS_INLINE bool Client::persist() noexcept { return core_ && core_->persist(); }
+NUCLEUS_INLINE bool Client::shutdown(std::int64_t timeoutMs) noexcept {
+  const auto core = core_;
+  return !core || core->shutdown(timeoutMs);
+}
+NUCLEUS_INLINE Stats Client::stats() const noexcept { return core_ ? core_->stats() : Stats(); }
+
+}  // namespace NUCLEUS_ABI
+}  // namespace nucleus
+
+#undef NUCLEUS_INLINE
+#endif  // NUCLEUS_BODY
+
+// ==== 14. Licence ==== MIT ====
+//
+// Copyright (c) 2026 The nucleus.hpp authors
+//
+// Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+// associated documentation files (the "Software"), to deal in the Software without restriction,
+// including without limitation the rights to use, copy, modify, merge, publish, distribute,
+// sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+// furnished to do so, subject to the following conditions:
+//
+// The above copyright notice and this permission notice shall be included in all copies or
+// substantial portions of the Software.
+//
+// THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+// NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+// NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+// DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+// OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.

@@ -1,0 +1,226 @@
+// What the tests put in place of the system: time, storage and a server, all under their control.
+#pragma once
+
+#include "../nucleus.hpp"
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace fakes {
+
+using Json = nlohmann::json;
+
+/// Stands still until it is moved.
+class Clock : public nucleus::Clock {
+ public:
+  std::int64_t wall = 1'790'000'000'000, steady = 5'000;
+
+  std::int64_t wallMs() override { return wall; }
+  std::int64_t steadyMs() override { return steady; }
+  void advance(std::int64_t ms) {
+    wall += ms;
+    steady += ms;
+  }
+};
+
+/// A file that outlives its clients, counts its calls, and fails when it is told to.
+struct Disk {
+  std::string file;  // its content
+  bool exists = false;
+  bool locked = false;  // by another process
+  bool foreign = false;
+  bool full = false;      // append and write fail
+  bool tears = false;     // append writes half of what it is given, then fails
+  bool readOnly = false;  // a replacement cannot begin
+  bool renameFails = false;
+  bool syncFails = false;
+  bool eraseFails = false;
+  bool gone = false;  // vanished behind our back
+  int opens = 0, reads = 0, appends = 0, replaces = 0, syncs = 0, erases = 0, closes = 0;
+  const void* holder = nullptr;  // the storage that holds the lock
+
+  int calls() const { return opens + reads + appends + replaces + syncs + erases + closes; }
+};
+
+class Storage : public nucleus::Storage {
+ public:
+  explicit Storage(std::shared_ptr<Disk> disk) : disk_(std::move(disk)) {}
+  ~Storage() override { release(); }
+
+  nucleus::StorageState open() override {
+    ++disk_->opens;
+    if (disk_->foreign) return nucleus::StorageState::foreign;
+    if (disk_->gone) disk_->exists = disk_->gone = false;
+    if (!disk_->exists) return nucleus::StorageState::absent;
+    const bool theirs = disk_->holder != nullptr && disk_->holder != this;
+    if (disk_->locked || theirs) return nucleus::StorageState::locked;
+    disk_->holder = this;
+    return nucleus::StorageState::ready;
+  }
+  std::size_t read(std::size_t at, char* to, std::size_t bytes) override {
+    ++disk_->reads;
+    return at < disk_->file.size() ? disk_->file.copy(to, bytes, at) : 0;
+  }
+  bool append(std::string_view text) override {
+    ++disk_->appends;
+    if (disk_->full || disk_->gone) return false;
+    disk_->file += disk_->tears ? text.substr(0, text.size() / 2) : text;
+    return !disk_->tears;
+  }
+  bool beginReplace() override {
+    ++disk_->replaces;
+    twin_.clear();
+    return !disk_->readOnly && !disk_->locked &&
+           (disk_->holder == nullptr || disk_->holder == this);
+  }
+  bool write(std::string_view text) override {
+    if (disk_->full) return false;
+    twin_ += text;
+    return true;
+  }
+  bool commitReplace() override {
+    if (disk_->full || disk_->renameFails) return false;
+    disk_->file = std::exchange(twin_, {});
+    disk_->exists = true;
+    disk_->gone = false;
+    disk_->holder = this;
+    return true;
+  }
+  bool sync() override {
+    ++disk_->syncs;
+    return !disk_->syncFails;
+  }
+  bool erase() override {
+    ++disk_->erases;
+    if (disk_->eraseFails) return false;
+    disk_->file.clear();
+    disk_->exists = false;
+    release();
+    return true;
+  }
+  bool vanished() override { return disk_->gone; }
+  void close() override {
+    ++disk_->closes;
+    release();
+  }
+
+ private:
+  void release() {
+    if (disk_->holder == this) disk_->holder = nullptr;
+  }
+
+  std::shared_ptr<Disk> disk_;
+  std::string twin_;
+};
+
+/// Notes every request, and answers as it is told: by default it acknowledges everything.
+struct Server {
+  using Answer = std::function<nucleus::Response(const nucleus::Request&)>;
+
+  std::vector<std::string> bodies;
+  std::vector<std::string> urls;
+  std::vector<nucleus::Request> requests;  // handles, kept only if `keeps`
+  std::deque<Answer> script;               // used up first
+  Answer then;                             // afterwards
+  bool keeps = false;
+
+  static Json events(std::string_view body) { return Json::parse(body).at("data"); }
+  static std::vector<std::uint64_t> ids(std::string_view body) {
+    std::vector<std::uint64_t> ids;
+    for (const Json& event : events(body)) ids.push_back(event.at("id"));
+    return ids;
+  }
+  static std::string naming(const std::vector<std::uint64_t>& ids) {
+    return Json{{"reportedIds", ids}}.dump();
+  }
+  static nucleus::Response with(int status, std::string body = {}, std::string retryAfter = {}) {
+    return {status, std::move(body), std::move(retryAfter)};
+  }
+  static Answer always(int status, std::string body = {}, std::string retryAfter = {}) {
+    return [=](const nucleus::Request&) { return with(status, body, retryAfter); };
+  }
+  static nucleus::Response acknowledge(const nucleus::Request& request) {
+    return with(200, naming(ids(request.body())));
+  }
+
+  nucleus::Response operator()(const nucleus::Request& request) {
+    bodies.emplace_back(request.body());
+    urls.emplace_back(request.url());
+    if (keeps) requests.push_back(request);
+    Answer answer = then ? then : Answer(acknowledge);
+    if (!script.empty()) {
+      answer = script.front();
+      script.pop_front();
+    }
+    return answer(request);
+  }
+  /// Every event of every request, in order, repetitions included.
+  std::vector<Json> received() const {
+    std::vector<Json> all;
+    for (const std::string& body : bodies) {
+      for (const Json& event : events(body)) all.push_back(event);
+    }
+    return all;
+  }
+};
+
+/// A client's surroundings, without threads: move the clock, then poll().
+struct World {
+  std::shared_ptr<Clock> clock = std::make_shared<Clock>();
+  std::shared_ptr<Disk> disk = std::make_shared<Disk>();
+  std::shared_ptr<Server> server = std::make_shared<Server>();
+  std::vector<std::pair<std::string, std::uint64_t>> diagnostics;  // code, count
+  std::vector<std::string> messages;
+  std::uint64_t seed = 1;
+
+  World() = default;
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
+  nucleus::Options options() {
+    nucleus::Options options;
+    options.appId = "test-app";
+    options.background = false;
+    options.clock = clock;
+    options.storage = std::make_shared<Storage>(disk);
+    options.entropy = [random = std::make_shared<std::mt19937_64>(seed++)](void* to,
+                                                                           std::size_t n) {
+      for (std::size_t i = 0; i < n; ++i)
+        static_cast<char*>(to)[i] = static_cast<char>((*random)());
+      return true;
+    };
+    options.transport = [server = server](const nucleus::Request& r) { return (*server)(r); };
+    options.onDiagnostic = [this](const nucleus::Diagnostic& d) {
+      diagnostics.emplace_back(d.code, d.count);
+      messages.emplace_back(d.message);
+    };
+    return options;
+  }
+  /// Lets time pass in steps, polling at each.
+  void pass(nucleus::Client& client, std::int64_t ms, std::int64_t step = 250) {
+    for (; ms > 0; ms -= step) {
+      clock->advance(step < ms ? step : ms);
+      client.poll();
+    }
+  }
+  std::uint64_t told(std::string_view code) const {
+    std::uint64_t count = 0;
+    for (const auto& [each, times] : diagnostics) count += each == code ? times : 0;
+    return count;
+  }
+};
+
+/// accepted = queued + acknowledged + erased + dropped, as the contract has it.
+inline bool balanced(const nucleus::Stats& s) {
+  return s.acceptedEvents == s.queuedEvents + s.acknowledgedEvents + s.erasedEvents +
+                                 s.droppedQueueFull + s.droppedTooOld + s.droppedRefused +
+                                 s.droppedDamaged;
+}
+
+}  // namespace fakes

@@ -266,12 +266,12 @@ class Storage {
   virtual std::size_t read(std::size_t at, char* to, std::size_t bytes) = 0;  ///< short at the end
   virtual bool append(std::string_view text) = 0;  ///< false: an unknown part may be written
   virtual bool beginReplace() = 0;                 ///< then write() the new content, then commit
-  virtual bool write(std::string_view text) = 0;
-  virtual bool commitReplace() = 0;  ///< durable; false: the old content stands
-  virtual bool sync() = 0;           ///< what was appended survives a power cut
-  virtual bool erase() = 0;          ///< nothing is left, also after a power cut
-  virtual bool vanished() = 0;       ///< removed or replaced behind our back
-  virtual void close() = 0;          ///< and unlock
+  virtual bool write(std::string_view text) = 0;   ///< false: the replacement is given up
+  virtual bool commitReplace() = 0;                ///< durable; false: the old content stands
+  virtual bool sync() = 0;                         ///< what was appended survives a power cut
+  virtual bool erase() = 0;                        ///< nothing is left, also after a power cut
+  virtual bool vanished() = 0;                     ///< removed or replaced behind our back
+  virtual void close() = 0;                        ///< and unlock
 };
 
 /// A file at `path` (UTF-8), with a lock that dies with the process. Not touched before open();
@@ -1531,20 +1531,26 @@ class Queue {
     if ((flags & inFile) != 0) ++filedEvents_, filedBytes_ += bytes;
   }
   /// Lets the oldest go until `bytes` more fit, and counts them. False: nothing else can go.
-  bool makeRoom(std::size_t bytes, std::uint64_t& evicted) {
+  /// `onlyLoaded`: of an earlier run, since what needs the room is older than all of this one.
+  bool makeRoom(std::size_t bytes, std::uint64_t& evicted, bool onlyLoaded = false) {
     for (; bytes_ + bytes > maxBytes_; ++evicted) {
-      const std::size_t victim = evictable();
+      const std::size_t victim = evictable(onlyLoaded);
       if (victim == none) return false;
       remove(victim);
     }
     return true;
   }
-  /// Removes what was born before, but not an init that is still needed. Returns how many.
-  std::uint64_t expire(std::int64_t bornBeforeMs) {
+  /// Removes what was born before, but not an init that is still needed. Returns how many;
+  /// `lastInit` becomes the id of the newest init among them.
+  std::uint64_t expire(std::int64_t bornBeforeMs, std::uint64_t* lastInit = nullptr) {
     std::uint64_t expired = 0;
     std::size_t bareInit = none;
     const auto dropBareInit = [&] {
-      if (bareInit != none && load(bareInit).bornMs < bornBeforeMs) remove(bareInit), ++expired;
+      if (bareInit != none && load(bareInit).bornMs < bornBeforeMs) {
+        if (lastInit != nullptr) *lastInit = load(bareInit).id;
+        remove(bareInit);
+        ++expired;
+      }
       bareInit = none;
     };
     for (std::size_t at = head_; at != tail_; at = after(at)) {
@@ -1572,8 +1578,7 @@ class Queue {
     Record record = load(at);
     if (record.has(inFile | writing) && !goneIds_.add(record.id, record.id)) lostTrack_ = true;
     const std::size_t next = after(at);
-    if (record.has(first))
-      handOn(next, first | (record.has(init | initSettled) ? initSettled : 0u));
+    if (record.has(first)) handOn(next, record);
     record.flags |= gone;
     store(at, record);
     --events_;
@@ -1653,11 +1658,13 @@ class Queue {
     if (gap > 0 && gap <= maxRecordBytes) store(from, {0, 0, gap - headerBytes, gone});
     return at;
   }
-  void handOn(std::size_t next, unsigned flags) {
-    if (next == tail_) {
+  /// What `left` was to its session, the next of them is; or the next that will be pushed.
+  void handOn(std::size_t next, const Record& left) {
+    const unsigned flags = first | (left.has(init | initSettled) ? initSettled : 0u);
+    if (next != tail_) {
+      if (!load(next).has(first)) mark(next, flags);
+    } else if (!left.has(loaded)) {
       handedOn_ = flags;
-    } else if (!load(next).has(first)) {
-      mark(next, flags);
     }
   }
   /// Closes the gaps.
@@ -1676,10 +1683,11 @@ class Queue {
   void forgetHints() { unfiled_ = 0; }
   /// The oldest that may go: not in a request, no init of a session that has events left, and not
   /// the newest session's init.
-  std::size_t evictable() const {
+  std::size_t evictable(bool onlyLoaded) const {
     std::size_t bareInit = none;
     for (std::size_t at = head_; at != tail_; at = after(at)) {
       const Record record = load(at);
+      if (onlyLoaded && !record.has(loaded)) continue;
       if (record.has(first) && bareInit != none) return bareInit;
       if (record.has(init) && !record.has(inRequest)) {
         bareInit = at;
@@ -1742,10 +1750,6 @@ inline std::uint32_t crc32(std::string_view text, std::uint32_t before = 0) {
 
 inline void writeHex(char* to, std::uint32_t value) {
   for (int i = 7; i >= 0; --i, value >>= 4) to[i] = "0123456789abcdef"[value & 15];
-}
-
-inline bool isHex(std::string_view text) {
-  return text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 struct Line {
@@ -1837,7 +1841,7 @@ inline Owner readFirstLine(std::string_view text, std::string_view appId, Consen
   choice = Consent::notAsked;
   bytes = lesser(text.find('\n'), text.size());
   const std::string_view line = text.substr(0, bytes);
-  if (line.size() < 9 || !isHex(line.substr(line.size() - 8))) return Owner::damaged;
+  if (line.size() < 9 || line[line.size() - 9] != ' ') return Owner::damaged;
   char hex[8];
   writeHex(hex, crc32(line.substr(0, line.size() - 9)));
   return line.substr(line.size() - 8) == std::string_view(hex, 8) ? Owner::other : Owner::damaged;
@@ -1948,6 +1952,8 @@ struct CacheFile {
   static constexpr std::size_t deadBytesMin = 16 << 10;
 
   bool usable() const { return wanted && opened && state == StorageState::ready; }
+  /// Events go into it before they go into a request.
+  bool works() const { return usable() || (wanted && opened && state == StorageState::absent); }
   void note(std::int64_t nowMs) { pendingSinceMs = lesser(pendingSinceMs, nowMs); }
   bool mostlyDead(std::size_t liveBytes) const {
     const std::size_t dead = bytes > liveBytes ? bytes - liveBytes : 0;
@@ -2136,7 +2142,10 @@ class Delivery {
   std::int64_t dueMs() const { return nextMs_ == never ? never : greater(nextMs_, barrierMs_); }
   std::int64_t barrierMs() const { return barrierMs_; }
   std::int64_t begunMs() const { return begunMs_; }
-  bool pausing(std::int64_t nowMs) const { return backingOff_ || nowMs < barrierMs_; }
+  /// The end of a backoff or a Retry-After.
+  std::int64_t pauseEndMs() const {
+    return backingOff_ && nextMs_ != never ? greater(nextMs_, barrierMs_) : barrierMs_;
+  }
 
   /// Something waits. The first request goes after 0.5 to 1.5 s, then one each interval.
   void wake(std::int64_t nowMs, Random& random) {
@@ -2255,9 +2264,12 @@ class Notices {
   void add(Notice notice, std::string_view detail = {}, std::uint64_t count = 1) {
     Slot& slot = slots_[static_cast<std::size_t>(notice)];
     if (count == 0) return;
+    if (slot.count == 0) slot.detail.clear();
     slot.count += count;
-    slot.detail.clear();
-    writeCut(slot.detail, detail, slot.detail.capacity());
+    if (slot.detail.view().find(detail) == std::string_view::npos) {
+      if (!slot.detail.empty()) slot.detail.add(", ");
+      writeCut(slot.detail, detail, slot.detail.room());
+    }
     pending_ = true;
   }
   /// When the next one may be told.
@@ -2367,6 +2379,11 @@ class Engine {
   Fixed<64> latestVersion;
 
   const Setup& setup() const { return setup_; }
+  /// To be used for requests, and for heartbeats.
+  void keep(std::shared_ptr<Post> post, std::shared_ptr<Post> heartbeat) {
+    post_ = std::move(post);
+    heartbeat_ = std::move(heartbeat);
+  }
   const Limits& limits() const { return limits_; }
   bool tracking() const { return tracking_; }
 
@@ -2472,18 +2489,22 @@ class Engine {
     if (!queue_.empty() && !inFlight_) delivery_.hurry(now.steadyMs);
   }
   bool waitsForAnswer() const { return inFlight_; }
-  bool pausing(Moment now) const { return offline_ || delivery_.pausing(now.steadyMs); }
+  bool pausing(Moment now) const { return offline_ || now.steadyMs < delivery_.pauseEndMs(); }
 
   // ---- requests ----
+
+  /// What time alone does: a request is given up, events grow too old.
+  void tend(Moment now) {
+    if (!tracking_) return;
+    giveUp(now);
+    expire(now);
+  }
 
   /// The request that is due, or nothing. `fresh` makes a Post where the last one is still held.
   template <class Fresh>
   std::shared_ptr<Post> next(Moment now, Fresh&& fresh) {
-    if (!tracking_) return nullptr;
-    giveUp(now);
-    expire(now);
-    const bool beat = now.steadyMs >= heartbeatDueMs();
-    if (!beat && now.steadyMs < requestDueMs()) return nullptr;
+    const bool beat = now.steadyMs < requestDueMs();
+    if (beat && now.steadyMs < heartbeatDueMs()) return nullptr;
     std::shared_ptr<Post>& post = beat ? heartbeat_ : post_;
     if (!isFree(post)) post = fresh(beat);
     lastSentMs_ = now.steadyMs;
@@ -2613,6 +2634,8 @@ class Engine {
   void loadBegins() {
     loading_ = Loading();
     loading_.before = queue_.events();
+    loading_.dropped = droppedQueueFull_;
+    loading_.takesState = !tracking_ && identity.deviceId.empty();
   }
   /// Reads records; returns how far it came. What is cut off at the end is left for the next call,
   /// unless there is none.
@@ -2640,6 +2663,7 @@ class Engine {
   void loadEnds(bool ours, Moment now) {
     forgetLoadedGone();
     if (!ours) return;
+    notices.add(Notice::queueFull, {}, droppedQueueFull_ - loading_.dropped);
     const std::size_t events = queue_.events();
     if (loading_.before > 0 && events > loading_.pushed) queue_.rotate(events - loading_.pushed);
     nextExpiryMs_ = now.steadyMs;
@@ -2692,12 +2716,14 @@ class Engine {
   static constexpr std::int64_t idLowest = std::int64_t{1} << 32, idHighest = std::int64_t{1} << 52;
 
   struct Session {
-    std::uint64_t id = 0;
+    std::uint64_t id = 0, initId = UINT64_MAX;
     Moment lastCall;
     bool open = false;
   };
   struct Loading {
     std::size_t before = 0, pushed = 0;
+    std::uint64_t dropped = 0;
+    bool takesState = false;
     std::uint64_t sessionId = 0, lastId = 0;
     bool inDamage = false;
     IdRanges gone;
@@ -2844,7 +2870,7 @@ class Engine {
     notices.add(Notice::queueFull, {}, droppedQueueFull_ - dropped + (fits ? 0 : 1));
     if (!fits) return Outcome::queueFull;
     notices.add(Notice::invalidValue, event.name, unsayable);
-    if (opens) push(initBytes, Queue::init, now);
+    if (opens) session_.initId = nextId_, push(initBytes, Queue::init, now);
     if (eventBytes != 0) push(eventBytes, 0, now);
     return Outcome::ok;
   }
@@ -2883,10 +2909,11 @@ class Engine {
   void expire(Moment now) {
     if (now.steadyMs < nextExpiryMs_) return;
     const std::int64_t oldest = now.steadyMs - limits_.cutoffMs;
-    const std::uint64_t expired = queue_.expire(oldest);
+    std::uint64_t lastInit = 0;
+    const std::uint64_t expired = queue_.expire(oldest, &lastInit);
     droppedTooOld_ += expired;
     notices.add(Notice::tooOld, {}, expired);
-    if (expired > 0 && queue_.newestSessionLeft()) session_.open = false;
+    if (lastInit == session_.initId) session_.open = false;  // what follows needs another
     nextExpiryMs_ = never;
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
       const std::int64_t born = queue_.at(at).bornMs;
@@ -2904,11 +2931,13 @@ class Engine {
     return true;
   }
   std::int64_t heartbeatDueMs() const {
-    const bool due = setup_.webSocket && setup_.canSend && tracking_ && session_.open &&
-                     !offline_ && !inFlight_ && lastSentMs_ != never &&
-                     !delivery_.pausing(lastSentMs_ + 60'000) &&
-                     lastSentMs_ + 60'000 - session_.lastCall.steadyMs <= limits_.sessionTimeoutMs;
-    return due ? lastSentMs_ + 60'000 : never;
+    if (!setup_.webSocket || !setup_.canSend || !tracking_ || !session_.open || offline_ ||
+        inFlight_ || lastSentMs_ == never) {
+      return never;
+    }
+    const std::int64_t due = greater(lastSentMs_ + 60'000, delivery_.pauseEndMs());
+    const std::int64_t idle = due - session_.lastCall.steadyMs;
+    return idle <= limits_.sessionTimeoutMs ? due : never;
   }
   void writeHeartbeat(Post& post) {
     Buffer& out = post.body;
@@ -2920,7 +2949,7 @@ class Engine {
     out.add('}');
   }
   bool isReady(const Queue::Record& record) const {
-    return !record.has(Queue::aside) && (record.has(Queue::inFile) || !file.usable());
+    return !record.has(Queue::aside) && (record.has(Queue::inFile) || !file.works());
   }
   /// The lowest round there is among those that can go; false if there are none.
   bool lowestRound(unsigned& round) const {
@@ -3120,7 +3149,9 @@ class Engine {
 
   /// What follows a damaged record up to the next one is part of the damage.
   void countDamage(std::string_view rest) {
-    const bool looksLikeRecord = rest.size() > 1 && rest[1] == ' ';
+    constexpr std::string_view kinds = "sefg";
+    const bool looksLikeRecord = rest.size() > 10 && rest[1] == ' ' && rest[10] == ' ' &&
+                                 kinds.find(rest[0]) != std::string_view::npos;
     if (loading_.inDamage && !looksLikeRecord) return;
     loading_.inDamage = true;
     ++droppedDamaged_;
@@ -3135,7 +3166,9 @@ class Engine {
   }
   void loadState(std::string_view content, Moment now) {
     State state;
-    if (tracking_ || !readState(content, state) || !sameString(state.appId, setup_.appId)) return;
+    if (!loading_.takesState || !readState(content, state) ||
+        !sameString(state.appId, setup_.appId))
+      return;
     const auto copy = [](Buffer& to, std::string_view raw) {
       to.clear();
       readString(raw, to);
@@ -3183,7 +3216,7 @@ class Engine {
   void loadEvent(const Line& line, Moment now) {
     EventFacts facts;
     if (line.content.size() > limits_.maxEventBytes || !readEvent(line.content, facts)) {
-      return countDamage("e ");
+      return countDamage("e 00000000 ");
     }
     if (facts.id <= loading_.lastId && isQueued(facts.id)) return;
     if (facts.sessionId != loading_.sessionId && !facts.isInit && line.kind != 'f') {
@@ -3210,7 +3243,8 @@ class Engine {
   void restore(std::uint64_t id, std::string_view text, std::int64_t bornMs, unsigned flags) {
     char* const memory = room();
     ++accepted_;
-    if (memory == nullptr || !queue_.makeRoom(text.size(), droppedQueueFull_)) {
+    const bool onlyLoaded = loading_.before > 0;
+    if (memory == nullptr || !queue_.makeRoom(text.size(), droppedQueueFull_, onlyLoaded)) {
       ++droppedQueueFull_;
       return;
     }
@@ -3235,7 +3269,7 @@ class Engine {
       queue_.push(nextId_++, birthOf(facts.dateMs, now), bytes, Queue::init | Queue::loaded);
       ++accepted_;
       ++loading_.pushed;
-      file.note(now.steadyMs);
+      file.mustRewrite = true;  // it belongs before what it was made for
     }
     session_ = current;
     writeTail();
@@ -3596,12 +3630,44 @@ inline std::atomic<unsigned>& forkCount() {
   return count;
 }
 
-inline void watchForks() {
+/// The files that are open. A child of a fork() closes them: its copy would keep their locks.
+class OpenHandles {
+ public:
+  static void replace(int before, int after) {
+    for (std::atomic<int>& slot : slots()) {
+      int expected = before;
+      if (slot.compare_exchange_strong(expected, after)) return;
+    }
+  }
+  template <class Close>
+  static void closeAll(Close&& close) {
+    for (std::atomic<int>& slot : slots()) {
+      const int handle = slot.exchange(-1);
+      if (handle >= 0) close(handle);
+    }
+  }
+
+ private:
+  using Slots = std::atomic<int>[16];
+  static Slots& slots() {
+    static Slots slots = {{-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1},
+                          {-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1}};
+    return slots;
+  }
+};
+
 #if (defined(__unix__) || defined(__APPLE__)) && !defined(__EMSCRIPTEN__)
-  static const int watching = pthread_atfork(nullptr, nullptr, [] { ++forkCount(); });
-  static_cast<void>(watching);
-#endif
+inline void afterFork() {
+  ++forkCount();
+  OpenHandles::closeAll(::close);
 }
+inline void watchForks() {
+  static const int watching = pthread_atfork(nullptr, nullptr, afterFork);
+  static_cast<void>(watching);
+}
+#else
+inline void watchForks() {}
+#endif
 
 // ---- time, chance, surroundings ----
 
@@ -3859,10 +3925,13 @@ class FileStorage : public Storage {
   bool append(std::string_view text) override { return file_.isOpen() && file_.append(text); }
   bool beginReplace() override {
     makeFolders();
-    DeleteFileW(twinPath_.c_str());
+    dropTwin();
     return twin_.open(twinPath_, true, true);
   }
-  bool write(std::string_view text) override { return twin_.isOpen() && twin_.append(text); }
+  bool write(std::string_view text) override {
+    if (twin_.isOpen() && twin_.append(text)) return true;
+    return dropTwin(), false;
+  }
   bool commitReplace() override {
     if (!twin_.isOpen() || !twin_.sync()) return false;
     file_.close();  // a file that is open cannot be replaced
@@ -3871,8 +3940,7 @@ class FileStorage : public Storage {
     if (moved) {
       file_.swap(twin_);
     } else {
-      twin_.close();
-      DeleteFileW(twinPath_.c_str());
+      dropTwin();
       file_.open(path_, true, false);
     }
     return moved;
@@ -3880,7 +3948,6 @@ class FileStorage : public Storage {
   bool sync() override { return file_.isOpen() && file_.sync(); }
   bool erase() override {
     close();
-    DeleteFileW(twinPath_.c_str());
     return DeleteFileW(path_.c_str()) != 0 || isMissing(GetLastError());
   }
   bool vanished() override {
@@ -3888,9 +3955,17 @@ class FileStorage : public Storage {
     File now;
     return !now.open(path_, false, false) || now.identity() != file_.identity();
   }
-  void close() override { file_.close(); }
+  void close() override {
+    dropTwin();
+    file_.close();
+  }
 
  private:
+  /// Of a replacement that is given up, or that a crash left behind.
+  void dropTwin() {
+    twin_.close();
+    DeleteFileW(twinPath_.c_str());
+  }
   static bool isMissing(unsigned long error) { return error == 2 || error == 3; }
   StorageState openBlocked(unsigned long error) {
     if (isMissing(error)) {
@@ -3925,10 +4000,16 @@ class File {
   bool open(const char* path, int flags) {
     close();
     handle_ = ::open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    if (isOpen()) OpenHandles::replace(-1, handle_);
+    forks_ = forkCount().load();
     return isOpen();
   }
   void close() {
-    if (isOpen()) ::close(handle_);
+    const bool inherited = forks_ != forkCount().load();  // then it is closed already
+    if (isOpen() && !inherited) {
+      OpenHandles::replace(handle_, -1);
+      ::close(handle_);
+    }
     handle_ = -1;
   }
   void swap(File& other) { std::swap(handle_, other.handle_); }
@@ -3938,6 +4019,11 @@ class File {
     return true;
 #else
     return ::flock(handle_, LOCK_EX | LOCK_NB) == 0;
+#endif
+  }
+  void unlock() {
+#if !defined(__wasi__)
+    ::flock(handle_, LOCK_UN);
 #endif
   }
   std::size_t read(std::size_t at, char* to, std::size_t bytes) {
@@ -3969,11 +4055,14 @@ class File {
 
  private:
   int handle_ = -1;
+  unsigned forks_ = 0;
 };
 
 class FileStorage : public Storage {
  public:
-  explicit FileStorage(std::string path) : path_(std::move(path)), twinPath_(path_ + ".tmp") {}
+  explicit FileStorage(std::string path) : path_(std::move(path)), twinPath_(path_ + ".tmp") {
+    watchForks();
+  }
 
   StorageState open() override {
     if (file_.isOpen() && locked_) return StorageState::ready;
@@ -3992,18 +4081,18 @@ class FileStorage : public Storage {
   bool append(std::string_view text) override { return locked_ && file_.append(text); }
   bool beginReplace() override {
     makeFolders();
+    dropTwin();
     removeTwin();
     return twin_.open(twinPath_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_EXCL) && twin_.lock();
   }
-  bool write(std::string_view text) override { return twin_.isOpen() && twin_.append(text); }
+  bool write(std::string_view text) override {
+    if (twin_.isOpen() && twin_.append(text)) return true;
+    return dropTwin(), false;
+  }
   bool commitReplace() override {
     const bool moved = twin_.isOpen() && twin_.sync() && mayReplace() &&
                        std::rename(twinPath_.c_str(), path_.c_str()) == 0;
-    if (!moved) {
-      if (twin_.isOpen()) ::unlink(twinPath_.c_str());
-      twin_.close();
-      return false;
-    }
+    if (!moved) return dropTwin(), false;
     file_.swap(twin_);
     twin_.close();
     locked_ = true;
@@ -4011,6 +4100,7 @@ class FileStorage : public Storage {
   }
   bool sync() override { return locked_ && file_.sync(); }
   bool erase() override {
+    dropTwin();
     const bool removed = mayReplace() && (::unlink(path_.c_str()) == 0 || errno == ENOENT);
     removeTwin();
     close();
@@ -4023,11 +4113,18 @@ class FileStorage : public Storage {
             named.st_dev != ours.st_dev);
   }
   void close() override {
+    dropTwin();
+    if (locked_) file_.unlock();
     file_.close();
     locked_ = false;
   }
 
  private:
+  /// Of a replacement that is given up.
+  void dropTwin() {
+    if (twin_.isOpen()) ::unlink(twinPath_.c_str());
+    twin_.close();
+  }
   static bool isOurs(const File& file) {
     struct stat facts;
     if (!file.facts(facts) || !S_ISREG(facts.st_mode)) return false;
@@ -4061,7 +4158,7 @@ class FileStorage : public Storage {
     const std::size_t slash = path_.rfind('/');
     const std::string folder = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
     const int handle = ::open(folder.c_str(), O_RDONLY | O_CLOEXEC);
-    if (handle < 0) return errno == ENOENT;
+    if (handle < 0) return errno == ENOENT || errno == EACCES;    // which need not be readable
     const bool synced = ::fsync(handle) == 0 || errno == EINVAL;  // some systems cannot
     ::close(handle);
     return synced;
@@ -4171,21 +4268,29 @@ class Checked {
   Notices& notices_;
 };
 
-inline bool isWebSocket(std::string_view endpoint) {
-  return endpoint.substr(0, 5) == "ws://" || endpoint.substr(0, 6) == "wss://";
+/// What stands before "://", in lower case.
+inline std::string schemeOf(const std::string& endpoint) {
+  std::string scheme = endpoint.substr(0, endpoint.find("://"));
+  for (char& c : scheme) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return scheme;
 }
 
-/// A connection that anybody on the way can read.
-inline bool isPlain(std::string_view endpoint) {
-  const std::size_t host = endpoint.substr(0, 7) == "http://" ? 7u
-                           : endpoint.substr(0, 5) == "ws://" ? 5u
-                                                              : 0u;
-  if (host == 0) return false;
-  endpoint.remove_prefix(host);
-  for (const std::string_view local : {"localhost", "127.", "[::1]"}) {
-    if (endpoint.substr(0, local.size()) == local) return false;
-  }
-  return true;
+inline bool isWebSocket(const std::string& endpoint) {
+  const std::string scheme = schemeOf(endpoint);
+  return scheme == "ws" || scheme == "wss";
+}
+
+/// A connection that leaves this machine, and that anybody on the way can read.
+inline bool isPlain(const std::string& endpoint) {
+  const std::string scheme = schemeOf(endpoint);
+  if (scheme != "http" && scheme != "ws") return false;
+  std::string_view host = std::string_view(endpoint).substr(scheme.size() + 3);
+  host = host.substr(0, host.find('/'));
+  const std::size_t bracket = host.find(']');
+  host = host.substr(0, host.find(':', bracket == std::string_view::npos ? 0 : bracket));
+  const bool digits = host.find_first_not_of("0123456789.") == std::string_view::npos;
+  const bool loopback = digits && host.substr(0, 4) == "127.";
+  return !loopback && host != "localhost" && host != "[::1]";
 }
 
 inline std::string trackUrl(std::string endpoint, const std::string& appId) {
@@ -4250,23 +4355,25 @@ class Core : public std::enable_shared_from_this<Core> {
         scratch_(arena_.buffer(checked_.limits.scratchBytes())), storage_(chooseStorage()) {
     engine_.file.wanted = storage_.exists();
     clock_ = options_.clock != nullptr ? options_.clock : std::make_shared<SystemClock>();
+    startMs_ = clock_->steadyMs();
     if (!options_.entropy) options_.entropy = systemEntropy;
     if (options_.onCustomData) {
       engine_.customData.reserve(options_.memory.data == nullptr ? 64u << 10
                                                                  : checked_.limits.maxEventBytes);
     }
     watchForks();
-    born_ = forkCount().load();
+    forksBefore_ = forkCount().load();
   }
 
   /// What the constructor of Client does, once there is a shared pointer to this.
   void start() {
-    inert_ = !isIdentifier(options_.appId) || memory() == nullptr;
+    inert_ = !isConfigured();
     if (!isIdentifier(options_.appId)) note(Notice::notConfigured);
     else if (memory() == nullptr) note(Notice::noMemory);
-    if (isPlain(std::string_view(options_.endpoint))) note(Notice::plainEndpoint);
+    if (isPlain(options_.endpoint)) note(Notice::plainEndpoint);
     if (!inert_) {
       detect();
+      if (hostMemory()) engine_.keep(makePost(false), makePost(true));
       beginTracking();
     }
     if (options_.background) startWorker();
@@ -4321,7 +4428,7 @@ class Core : public std::enable_shared_from_this<Core> {
     {
       const Moment at = now();
       Lock lock(lock_);
-      erased_ = false;
+      erased_ = eraseAll_ = false;
       engine_.enable(at);
       tracking_ = engine_.tracking();
       wakeWorker();
@@ -4330,7 +4437,7 @@ class Core : public std::enable_shared_from_this<Core> {
   }
   /// `all`: the ids too.
   bool disable(bool all) {
-    if (isForked() || inert_) return true;
+    if (isForked() || !isConfigured()) return true;
     {
       Lock lock(lock_);
       tracking_ = false;
@@ -4356,18 +4463,9 @@ class Core : public std::enable_shared_from_this<Core> {
 
   bool flush(std::int64_t timeoutMs) {
     if (isClosed() || inert_ || isInside()) return false;
-    Lock lock(lock_);
-    const std::uint64_t mark = engine_.flushMark(), dropped = engine_.dropped();
-    engine_.hurry(now());
-    wake_.notify();
-    ++flushing_;
-    if (workerRuns_) {
-      waitUntil(timeoutMs, [&] { return engine_.delivered(mark) || !tracking_; });
-    } else if (timeoutMs > 0) {
-      workUntil(now().steadyMs + timeoutMs, mark);
-    }
-    --flushing_;
-    return tracking_ && engine_.delivered(mark) && engine_.dropped() == dropped;
+    const bool delivered = deliver(timeoutMs);
+    if (stopRequested_ && !workerRuns_) shutdown(0);
+    return delivered;
   }
   void poll() {
     if (isClosed() || isInside()) return;
@@ -4419,11 +4517,12 @@ class Core : public std::enable_shared_from_this<Core> {
     if (isInside()) return stopLater(), false;
     {
       Lock lock(lock_);
-      const bool left = stopRequested_ && !workerRuns_ && !turning_ && !finishing_;
-      if (closing_ && !left) return waitUntil(timeoutMs, [] { return false; }), safe_;
-      closing_ = finishing_ = true;
+      closing_ = true;
+      if (turning_) stopRequested_ = true;  // poll() ends it
+      if (turning_ || finishing_) return waitUntil(timeoutMs, [] { return false; }), safe_;
+      finishing_ = true;
     }
-    finish(timeoutMs);
+    finish(timeoutMs, false);
     return safe_;
   }
   void end() { shutdown(options_.shutdownTimeoutMs); }
@@ -4522,7 +4621,7 @@ class Core : public std::enable_shared_from_this<Core> {
       Lock lock(lock_);
       engine_.random = random;
     }
-    if (storage_.exists() && !engine_.tracking()) openFile();
+    if (storage_.exists() && !tracking_) openFile();
     return true;
   }
   void startWorker() {
@@ -4539,9 +4638,11 @@ class Core : public std::enable_shared_from_this<Core> {
     if (inert_) return Outcome::notConfigured;
     return tracking_ ? Outcome::ok : Outcome::trackingDisabled;
   }
-  bool isForked() const { return forkCount().load(std::memory_order_relaxed) != born_; }
+  bool isConfigured() const { return isIdentifier(options_.appId) && memory() != nullptr; }
+  bool isForked() const { return forkCount().load(std::memory_order_relaxed) != forksBefore_; }
   bool isClosed() const { return closed_ || isForked(); }
-  bool isInside() const { return callbackOwner() == this; }
+  bool isInside() const { return callbackOwner() == this || isInFilter(); }
+  bool isInFilter() const { return callbackOwner() == &options_.filter; }
   static bool isOfUser(Type type) {
     return type == Type::init || type == Type::userId || type == Type::props;
   }
@@ -4549,10 +4650,10 @@ class Core : public std::enable_shared_from_this<Core> {
     return !event.name.empty() && event.name.size() <= 256 && !isReserved(event.name);
   }
   bool passesFilter(const Event& event) {
-    if (!options_.filter || isInside()) return true;
+    if (!options_.filter || isInFilter()) return true;
     const std::string_view type = typeNames[static_cast<std::size_t>(event.type)];
-    return inside("filter", false,
-                  [&] { return options_.filter(type, event.name, event.properties); });
+    const auto ask = [&] { return options_.filter(type, event.name, event.properties); };
+    return inside("filter", false, ask, &options_.filter);
   }
   /// Takes something in, wakes the worker if it would sleep too long, and writes what must be
   /// written at once.
@@ -4564,7 +4665,7 @@ class Core : public std::enable_shared_from_this<Core> {
       Lock lock(lock_);
       if (closing_) return Outcome::shutDown;
       outcome = action(at);
-      if (sleepsUntilMs_ > engine_.dueMs()) wakeWorker();
+      if (sleepsUntilMs_ > dueMs()) wakeWorker();
     }
     if (outcome == Outcome::ok && (urgent || checked_.limits.cacheDelayMs == 0)) {
       Lock files(fileLock_);
@@ -4581,7 +4682,12 @@ class Core : public std::enable_shared_from_this<Core> {
     notices_.add(notice, detail);
     if (tellsDiagnostics()) wakeWorker();
   }
-  Moment now() const { return {clock_->wallMs(), clock_->steadyMs()}; }
+  /// Steady time counts from the start of the client.
+  Moment now() const { return {clock_->wallMs(), since(startMs_, clock_->steadyMs())}; }
+  static std::int64_t since(std::int64_t startMs, std::int64_t nowMs) {
+    return static_cast<std::int64_t>(static_cast<std::uint64_t>(nowMs) -
+                                     static_cast<std::uint64_t>(startMs));
+  }
   bool tellsDiagnostics() const { return options_.debug || options_.onDiagnostic; }
 
   // ---- the worker, or poll() ----
@@ -4597,7 +4703,7 @@ class Core : public std::enable_shared_from_this<Core> {
       sleepsUntilMs_ = INT64_MIN;
       if (stopping_) break;
     }
-    if (stopRequested_) finish(0);
+    if (stopRequested_ && claimEnd()) finish(0, true);
     Lock lock(lock_);
     workerDone_ = true;
     settled_.notify();
@@ -4637,18 +4743,21 @@ class Core : public std::enable_shared_from_this<Core> {
   }
   std::shared_ptr<Post> take() {
     Lock lock(lock_);
-    if (inert_ || abandoned_ || stopping_ || !options_.transport) return nullptr;
+    if (inert_ || abandoned_ || stopping_) return nullptr;
+    engine_.tend(now());
     return engine_.next(now(), [this](bool heartbeat) { return makePost(heartbeat); });
   }
   /// Null where it cannot be had: in the host's memory there is room for one of each kind.
   std::shared_ptr<Post> makePost(bool heartbeat) {
     const Limits& limits = checked_.limits;
     const std::size_t bytes = heartbeat ? Checked::heartbeatBytes : limits.postCapacity();
+    char* memory = hostMemory() ? arena_.take(bytes) : nullptr;
+    if (hostMemory() && memory == nullptr) return nullptr;
     const auto make = [&]() -> std::shared_ptr<Post> {
       auto post = std::make_shared<Post>();
-      if (!hostMemory()) post->memory.reset(static_cast<char*>(std::malloc(bytes)));
-      char* const memory = hostMemory() ? arena_.take(bytes) : post->memory.get();
-      if (memory == nullptr) return nullptr;
+      if (!memory) post->memory.reset(static_cast<char*>(std::malloc(bytes)));
+      if (!memory) memory = post->memory.get();
+      if (!memory) return nullptr;
       const std::size_t idBytes = heartbeat ? 0 : limits.batchIds() * sizeof(std::uint64_t);
       post->ids =
           CarriedIds(reinterpret_cast<std::uint64_t*>(memory), heartbeat ? 0 : limits.batchIds());
@@ -4726,8 +4835,9 @@ class Core : public std::enable_shared_from_this<Core> {
   }
   /// Calls the host, with no lock held. What it throws ends here.
   template <class Result, class Action>
-  Result inside(std::string_view name, Result otherwise, Action&& action) {
-    const void* const outer = std::exchange(callbackOwner(), this);
+  Result inside(std::string_view name, Result otherwise, Action&& action,
+                const void* owner = nullptr) {
+    const void* const outer = std::exchange(callbackOwner(), owner == nullptr ? this : owner);
     bool returned = false;
     const auto guarded = [&] {
       Result result = action();
@@ -4741,6 +4851,21 @@ class Core : public std::enable_shared_from_this<Core> {
   }
 
   // ---- waiting ----
+
+  bool deliver(std::int64_t timeoutMs) {
+    Lock lock(lock_);
+    const std::uint64_t mark = engine_.flushMark(), dropped = engine_.dropped();
+    engine_.hurry(now());
+    wakeWorker();
+    ++flushing_;
+    if (workerRuns_) {
+      waitUntil(timeoutMs, [&] { return engine_.delivered(mark) || !tracking_; });
+    } else if (timeoutMs > 0) {
+      workUntil(now().steadyMs + timeoutMs, mark);
+    }
+    --flushing_;
+    return tracking_ && engine_.delivered(mark) && engine_.dropped() == dropped;
+  }
 
   /// The lock is held.
   template <class Done>
@@ -4777,7 +4902,7 @@ class Core : public std::enable_shared_from_this<Core> {
       if (!storage_.exists() || abandoned_ || closed_) return;
       const bool eraseDue = eraseWanted_ && at.steadyMs >= eraseRetryMs_;
       const bool ahead = engine_.requestDueMs() <= at.steadyMs && engine_.unfiledEvents();
-      if (!eraseDue && !engine_.fileDue(at) && !(ahead && engine_.file.usable())) return;
+      if (!eraseDue && !engine_.fileDue(at) && !(ahead && engine_.file.works())) return;
     }
     if (tracking_) store(syncDue());
     else if (eraseWanted_) erase();
@@ -4790,7 +4915,7 @@ class Core : public std::enable_shared_from_this<Core> {
   }
   /// All that is pending goes into the file.
   bool store(bool synced) {
-    if (!storage_.exists() || !tracking_) return false;
+    if (!tracking_ || !storage_.exists()) return false;
     if (!usableFile() && !openFile()) return false;
     if (synced && usableFile() && storage_.vanished()) {
       loseFile();
@@ -4816,12 +4941,12 @@ class Core : public std::enable_shared_from_this<Core> {
   /// Opens what is there and reads it. True: it can be written, or made.
   bool openFile() {
     StorageState state = storage_.open();
-    if (state == StorageState::ready && !engine_.file.known && !eraseWanted_ && !readFile(false)) {
+    if (state == StorageState::ready && !engine_.file.known && !readOpened(false)) {
       storage_.close();
       state = StorageState::foreign;
     }
     if (state == StorageState::locked) {
-      if (!engine_.tracking()) readFile(true);
+      if (!tracking_) readOpened(true);
       storage_.close();
     }
     Lock lock(lock_);
@@ -4830,14 +4955,18 @@ class Core : public std::enable_shared_from_this<Core> {
     file.opened = true;
     file.known = file.known || state == StorageState::ready;
     file.state = state;
-    file.retryAtMs =
-        now().steadyMs + (state == StorageState::foreign ? dayMs / 1440 : CacheFile::retryMs);
+    if (state == StorageState::foreign) file.retryAtMs = now().steadyMs + CacheFile::rewriteGapMs;
+    if (state == StorageState::locked || state == StorageState::failed) {
+      file.retryAtMs = now().steadyMs + CacheFile::retryMs;
+    }
     if (state == StorageState::ready && eraseWanted_) file.mustRewrite = true, eraseWanted_ = false;
     if (state == StorageState::locked) notices_.add(Notice::storageLocked);
     if (state == StorageState::foreign) notices_.add(Notice::storageForeign);
     if (state == StorageState::failed) notices_.add(Notice::storageFailed);
     return state == StorageState::ready || state == StorageState::absent;
   }
+  /// False: it is not ours. What is still to be erased from it does not come back.
+  bool readOpened(bool idsOnly) { return eraseWanted_ ? readOnlyIds() : readFile(idsOnly); }
   /// False: it is not ours. `idsOnly`: the events are left alone.
   bool readFile(bool idsOnly) {
     scratch_.clear();
@@ -4846,8 +4975,9 @@ class Core : public std::enable_shared_from_this<Core> {
     std::size_t first = 0;
     Consent choice = Consent::notAsked;
     const Owner owner = readFirstLine(scratch_.view(), options_.appId, choice, first);
-    const bool ours = owner == Owner::us || scratch_.empty() ||
-                      (owner == Owner::damaged && namesUs(scratch_.view()));
+    const bool ours =
+        owner == Owner::us || scratch_.empty() ||
+        (owner == Owner::damaged && (isTornFirstLine(scratch_.view()) || namesUs(scratch_.view())));
     if (!ours) return false;
     if (owner == Owner::us) scratch_.dropFront(lesser(first + 1, scratch_.size()));
     {
@@ -4874,6 +5004,14 @@ class Core : public std::enable_shared_from_this<Core> {
     scratch_.dropFront(used);
     return !last;
   }
+  /// Whether a file ends within what would be our first line.
+  bool isTornFirstLine(std::string_view text) const {
+    Fixed<128> expected;
+    writeFirstLine(expected, options_.appId, Consent::notAsked);
+    const std::size_t known = lesser(text.size(), expected.view().rfind(" - "));
+    return text.find('\n') == std::string_view::npos &&
+           text.substr(0, known) == expected.view().substr(0, known);
+  }
   /// Whether a record of state, close to the front, says that the file is ours.
   bool namesUs(std::string_view text) const {
     while (!text.empty()) {
@@ -4889,22 +5027,21 @@ class Core : public std::enable_shared_from_this<Core> {
     return false;
   }
   bool appendPending() {
-    for (;;) {
+    for (bool full = false;;) {
       scratch_.clear();
       {
         Lock lock(lock_);
-        engine_.gather(scratch_, now());
-        if (engine_.fileWouldOverflow(scratch_.size())) engine_.file.mustRewrite = true;
+        if (!engine_.fileWouldOverflow(scratch_.capacity())) engine_.gather(scratch_, now());
+        else full = true;
       }
+      if (full) return rewrite();
       if (scratch_.empty()) return true;
       seal(scratch_.data(), scratch_.size());
-      const bool full = engine_.file.mustRewrite;
-      const bool done = !full && storage_.append(scratch_.view());
+      const bool done = storage_.append(scratch_.view());
       {
         Lock lock(lock_);
         engine_.appended(done, scratch_.size());
       }
-      if (full) return rewrite();
       if (!done) return false;
     }
   }
@@ -4951,12 +5088,13 @@ class Core : public std::enable_shared_from_this<Core> {
     eraseWanted_ = !done;
     eraseAll_ = eraseAll_ && !done;
     eraseRetryMs_ = now().steadyMs + CacheFile::retryMs;
-    if (!done) notices_.add(Notice::eraseFailed);
+    if (!done) notices_.add(Notice::eraseFailed), wakeWorker();
     return done;
   }
   /// So that the random ids stay. False: the file is not ours.
   bool readOnlyIds() {
     if (!readFile(true)) return false;
+    if (tracking_) return true;
     Lock lock(lock_);
     if (eraseAll_) engine_.forget();
     else engine_.disable();
@@ -4970,15 +5108,18 @@ class Core : public std::enable_shared_from_this<Core> {
     Lock lock(lock_);
     if (closing_) return;
     closing_ = stopRequested_ = true;
-    stopping_ = workerRuns_;
-    if (workerRuns_) worker_.detach();
+    stopping_ = workerRuns_.load();
     wake_.notify();
   }
-  void finish(std::int64_t timeoutMs) {
+  bool claimEnd() {
+    Lock lock(lock_);
+    return !std::exchange(finishing_, true);
+  }
+  void finish(std::int64_t timeoutMs, bool onWorker) {
     const std::int64_t endMs = systemSteadyMs() + timeoutMs;
     storeLast(false);
-    if (!inert_ && tracking_) deliverLast(timeoutMs);
-    stopWorker(endMs);
+    if (!inert_ && tracking_ && !stopping_) deliverLast(timeoutMs);
+    stopWorker(endMs, onWorker);
     storeLast(true);
     close();
   }
@@ -5010,19 +5151,20 @@ class Core : public std::enable_shared_from_this<Core> {
     --flushing_;
   }
   /// The worker ends, or is left behind in a transport that does not return.
-  void stopWorker(std::int64_t endMs) {
+  void stopWorker(std::int64_t endMs, bool onWorker) {
     Lock lock(lock_);
     stopping_ = true;
     ++*epoch_;
     wake_.notify();
-    if (!workerRuns_ || stopRequested_) return;
+    if (!workerRuns_) return;
+    workerRuns_ = false;
+    if (onWorker) return worker_.detach();
     waitUntil(greater<std::int64_t>(endMs - systemSteadyMs(), 1), [&] { return workerDone_; });
     abandoned_ = !workerDone_;
+    if (abandoned_) return worker_.detach();
     lock_.unlock();
-    if (abandoned_) worker_.detach();
-    else worker_.join();
+    worker_.join();
     lock_.lock();
-    workerRuns_ = false;
   }
   void close() {
     forgetUncaught();
@@ -5041,32 +5183,45 @@ class Core : public std::enable_shared_from_this<Core> {
 
   // ---- std::terminate ----
 
-  static std::atomic<Core*>& uncaughtReporter() {
-    static std::atomic<Core*> reporter{nullptr};
-    return reporter;
+  /// Those that report what ends the program, and what ended it before.
+  struct Uncaught {
+    std::atomic<Core*> reporters[8];
+    std::terminate_handler previous;
+    bool installed;
+  };
+  static Uncaught& uncaught() {
+    static Uncaught uncaught = {};
+    return uncaught;
   }
-  static std::terminate_handler& previousHandler() {
-    static std::terminate_handler handler = nullptr;
-    return handler;
+  static bool replaceReporter(Core* before, Core* after) {
+    for (std::atomic<Core*>& slot : uncaught().reporters) {
+      Core* expected = before;
+      if (slot.compare_exchange_strong(expected, after)) return true;
+    }
+    return false;
   }
   void watchUncaught() {
-    if (uncaughtReporter().exchange(this) != nullptr) return;
-    previousHandler() = std::set_terminate(reportUncaught);
+    if (!replaceReporter(nullptr, this) || uncaught().installed) return;
+    uncaught().previous = std::set_terminate(reportUncaught);
+    uncaught().installed = true;
   }
   void forgetUncaught() {
-    Core* self = this;
-    uncaughtReporter().compare_exchange_strong(self, nullptr);
-    if (self == this && std::get_terminate() == reportUncaught)
-      std::set_terminate(previousHandler());
+    if (!replaceReporter(this, nullptr) || std::get_terminate() != reportUncaught) return;
+    for (const std::atomic<Core*>& slot : uncaught().reporters) {
+      if (slot != nullptr) return;
+    }
+    std::set_terminate(uncaught().previous);
+    uncaught().installed = false;
   }
   static void reportUncaught() {
-    Core* const core = uncaughtReporter().exchange(nullptr);
-    if (core != nullptr) {
+    for (std::atomic<Core*>& slot : uncaught().reporters) {
+      Core* const core = slot.exchange(nullptr);
+      if (core == nullptr) continue;
       describeUncaught([core](const std::string& name, std::string_view message) {
         core->accept({Type::error, std::string_view(name).substr(0, 256), {}, message, {}});
       });
     }
-    if (previousHandler() != nullptr) previousHandler()();
+    if (uncaught().previous != nullptr) uncaught().previous();
     std::abort();
   }
 
@@ -5086,11 +5241,13 @@ class Core : public std::enable_shared_from_this<Core> {
   std::atomic<bool> tracking_{false}, closing_{false}, closed_{false}, inert_{false};
   std::atomic<bool> eraseWanted_{false}, abandoned_{false}, stopRequested_{false};
   bool eraseAll_ = false, erased_ = false, updateTold_ = false, safe_ = false;
-  bool workerRuns_ = false, workerDone_ = false, stopping_ = false, turning_ = false;
+  std::atomic<bool> workerRuns_{false}, stopping_{false};
+  bool workerDone_ = false, turning_ = false;
   bool finishing_ = false;
   int flushing_ = 0;
   std::int64_t sleepsUntilMs_ = INT64_MIN, eraseRetryMs_ = INT64_MIN;
-  unsigned born_ = 0;
+  std::int64_t startMs_ = 0;
+  unsigned forksBefore_ = 0;
   Stats last_;
 };
 
@@ -5125,9 +5282,9 @@ NUCLEUS_INLINE Client::Client(Options options) noexcept {
 NUCLEUS_INLINE Client::Client(Client&& other) noexcept
     : core_(std::move(other.core_)), coreless_(std::exchange(other.coreless_, Outcome::shutDown)) {}
 NUCLEUS_INLINE Client& Client::operator=(Client&& other) noexcept {
-  const Client replaced(std::move(*this));  // ends last
-  core_ = std::move(other.core_);
-  coreless_ = std::exchange(other.coreless_, Outcome::shutDown);
+  Client moved(std::move(other));  // and takes over what is replaced, which ends with it
+  core_.swap(moved.core_);
+  std::swap(coreless_, moved.coreless_);
   return *this;
 }
 NUCLEUS_INLINE Client::~Client() {

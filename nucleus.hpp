@@ -1352,11 +1352,15 @@ inline bool readEvent(std::string_view json, EventFacts& facts) {
   JsonReader reader(json);
   std::string_view name, value;
   std::uint64_t date = 0;
+  std::uint32_t seen = 0;
   bool knownType = false;
   if (!reader.enter('{')) return false;
   while (reader.nextName(name)) {
     const FieldRule* const field = findField(name);
     if (field == nullptr || !readField(reader, *field, value)) return false;
+    const std::uint32_t bit = 1u << (field - fieldRules);
+    if ((seen & bit) != 0) return false;
+    seen |= bit;
     if (field == &rule(Field::type)) {
       for (const std::string_view type : typeNames) knownType = knownType || type == value;
       facts.isInit = value == typeNames[0];
@@ -1368,7 +1372,7 @@ inline bool readEvent(std::string_view json, EventFacts& facts) {
       facts.dateMs = static_cast<std::int64_t>(date);
     }
   }
-  return reader.finished() && knownType && facts.id != 0 && facts.id >> 53 == 0 &&
+  return reader.finished() && knownType && facts.id != 0 && facts.id >> 52 == 0 &&
          facts.sessionId >= 10'000'000 && facts.sessionId <= 99'999'999;
 }
 
@@ -2713,7 +2717,8 @@ class Engine {
   bool allFiled() const { return queue_.events() == queue_.filedEvents(); }
 
  private:
-  static constexpr std::int64_t idLowest = std::int64_t{1} << 32, idHighest = std::int64_t{1} << 52;
+  static constexpr std::int64_t idLowest = std::int64_t{1} << 32,
+                                idHighest = (std::int64_t{1} << 52) - idLowest;  // and counts up
 
   struct Session {
     std::uint64_t id = 0, initId = UINT64_MAX;
@@ -3152,8 +3157,10 @@ class Engine {
     constexpr std::string_view kinds = "sefg";
     const bool looksLikeRecord = rest.size() > 10 && rest[1] == ' ' && rest[10] == ' ' &&
                                  kinds.find(rest[0]) != std::string_view::npos;
-    if (loading_.inDamage && !looksLikeRecord) return;
+    if (!loading_.inDamage || looksLikeRecord) countDamagedRecord();
     loading_.inDamage = true;
+  }
+  void countDamagedRecord() {
     ++droppedDamaged_;
     ++accepted_;
     notices.add(Notice::damaged);
@@ -3216,7 +3223,7 @@ class Engine {
   void loadEvent(const Line& line, Moment now) {
     EventFacts facts;
     if (line.content.size() > limits_.maxEventBytes || !readEvent(line.content, facts)) {
-      return countDamage("e 00000000 ");
+      return countDamagedRecord();
     }
     if (facts.id <= loading_.lastId && isQueued(facts.id)) return;
     if (facts.sessionId != loading_.sessionId && !facts.isInit && line.kind != 'f') {
@@ -3996,23 +4003,26 @@ class File {
   File(const File&) = delete;
   File& operator=(const File&) = delete;
   ~File() { close(); }
-  bool isOpen() const { return handle_ >= 0; }
+  /// Here, not in the parent of a fork(), whose copy is closed.
+  bool isOpen() const { return handle_ >= 0 && forks_ == forkCount().load(); }
   bool open(const char* path, int flags) {
     close();
     handle_ = ::open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-    if (isOpen()) OpenHandles::replace(-1, handle_);
     forks_ = forkCount().load();
+    if (isOpen()) OpenHandles::replace(-1, handle_);
     return isOpen();
   }
   void close() {
-    const bool inherited = forks_ != forkCount().load();  // then it is closed already
-    if (isOpen() && !inherited) {
+    if (isOpen()) {
       OpenHandles::replace(handle_, -1);
       ::close(handle_);
     }
     handle_ = -1;
   }
-  void swap(File& other) { std::swap(handle_, other.handle_); }
+  void swap(File& other) {
+    std::swap(handle_, other.handle_);
+    std::swap(forks_, other.forks_);
+  }
   /// Held by this open file, whatever its name becomes, until it is closed.
   bool lock() {
 #if defined(__wasi__)
@@ -4078,7 +4088,9 @@ class FileStorage : public Storage {
   std::size_t read(std::size_t at, char* to, std::size_t bytes) override {
     return file_.isOpen() ? file_.read(at, to, bytes) : 0;
   }
-  bool append(std::string_view text) override { return locked_ && file_.append(text); }
+  bool append(std::string_view text) override {
+    return locked_ && file_.isOpen() && file_.append(text);
+  }
   bool beginReplace() override {
     makeFolders();
     dropTwin();
@@ -4098,7 +4110,7 @@ class FileStorage : public Storage {
     locked_ = true;
     return syncFolder();
   }
-  bool sync() override { return locked_ && file_.sync(); }
+  bool sync() override { return locked_ && file_.isOpen() && file_.sync(); }
   bool erase() override {
     dropTwin();
     const bool removed = mayReplace() && (::unlink(path_.c_str()) == 0 || errno == ENOENT);
@@ -4114,7 +4126,7 @@ class FileStorage : public Storage {
   }
   void close() override {
     dropTwin();
-    if (locked_) file_.unlock();
+    if (locked_ && file_.isOpen()) file_.unlock();
     file_.close();
     locked_ = false;
   }
@@ -4150,7 +4162,7 @@ class FileStorage : public Storage {
   }
   /// The file is ours and locked by us, or there is none.
   bool mayReplace() {
-    if (locked_ && !vanished()) return true;
+    if (locked_ && file_.isOpen() && !vanished()) return true;
     File other;
     return !other.open(path_.c_str(), O_RDONLY) && errno == ENOENT;
   }
@@ -4423,6 +4435,7 @@ class Core : public std::enable_shared_from_this<Core> {
   void enable() {
     if (isClosed() || inert_) return;
     Lock files(fileLock_);
+    if (closing_) return;
     if (!tracking_ && eraseWanted_) erase();
     if (!prepare()) return;
     {
@@ -4445,8 +4458,8 @@ class Core : public std::enable_shared_from_this<Core> {
       if (all) engine_.forget();
       else engine_.disable();
       eraseWanted_ = true;
-      eraseAll_ = eraseAll_ || all;
-      erased_ = erased_ && !all;
+      if (all) eraseAll_ = true;
+      if (all) erased_ = false;
       settled_.notify();
     }
     Lock files(fileLock_);
@@ -4518,8 +4531,7 @@ class Core : public std::enable_shared_from_this<Core> {
     {
       Lock lock(lock_);
       closing_ = true;
-      if (turning_) stopRequested_ = true;  // poll() ends it
-      if (turning_ || finishing_) return waitUntil(timeoutMs, [] { return false; }), safe_;
+      if (finishing_) return waitUntil(timeoutMs, [] { return false; }), safe_;
       finishing_ = true;
     }
     finish(timeoutMs, false);
@@ -4719,6 +4731,7 @@ class Core : public std::enable_shared_from_this<Core> {
     {
       Lock lock(lock_);
       turning_ = false;
+      settled_.notify();
     }
     if (stopRequested_) shutdown(0);
   }
@@ -4885,10 +4898,11 @@ class Core : public std::enable_shared_from_this<Core> {
       lock_.unlock();
       const bool sent = turn();
       lock_.lock();
-      if (!sent) break;
+      if (!sent || closed_) break;
       if (!engine_.pausing(now())) engine_.hurry(now());
     }
     turning_ = false;
+    settled_.notify();
   }
   bool requestIsNear() const { return engine_.requestDueMs() <= now().steadyMs; }
 
@@ -4915,7 +4929,7 @@ class Core : public std::enable_shared_from_this<Core> {
   }
   /// All that is pending goes into the file.
   bool store(bool synced) {
-    if (!tracking_ || !storage_.exists()) return false;
+    if (!tracking_ || closed_ || !storage_.exists()) return false;
     if (!usableFile() && !openFile()) return false;
     if (synced && usableFile() && storage_.vanished()) {
       loseFile();
@@ -5074,22 +5088,26 @@ class Core : public std::enable_shared_from_this<Core> {
   /// What was unsent leaves the file, and with `eraseAll_` the file goes.
   bool erase() {
     if (erased_ || !storage_.exists()) return eraseWanted_ = false, true;
-    const StorageState state = storage_.open();
-    bool done = state == StorageState::absent || state == StorageState::foreign;
-    const bool ours = state == StorageState::ready && (engine_.file.known || readOnlyIds());
-    if (state == StorageState::ready && !ours) done = true;
-    if (ours || (state == StorageState::absent && options_.rememberTrackingChoice)) {
-      done = eraseAll_ && !options_.rememberTrackingChoice ? storage_.erase() : rewrite();
-    }
+    const bool all = eraseAll_;
+    const bool done = eraseFile(all);
     if (!tracking_) storage_.close();
     Lock lock(lock_);
     if (!tracking_) engine_.fileClosed();
-    erased_ = done;
-    eraseWanted_ = !done;
-    eraseAll_ = eraseAll_ && !done;
+    if (done && all == eraseAll_) {
+      erased_ = true;
+      eraseWanted_ = eraseAll_ = false;
+    }
     eraseRetryMs_ = now().steadyMs + CacheFile::retryMs;
     if (!done) notices_.add(Notice::eraseFailed), wakeWorker();
     return done;
+  }
+  bool eraseFile(bool all) {
+    const StorageState state = storage_.open();
+    const bool ours = state == StorageState::ready && (engine_.file.known || readOnlyIds());
+    if (!ours && state != StorageState::absent)
+      return state == StorageState::foreign || state == StorageState::ready;
+    if (options_.rememberTrackingChoice || (ours && !all)) return rewrite();
+    return !ours || storage_.erase();
   }
   /// So that the random ids stay. False: the file is not ours.
   bool readOnlyIds() {
@@ -5128,14 +5146,14 @@ class Core : public std::enable_shared_from_this<Core> {
     if (!storage_.exists() || inert_) return;
     if (!tracking_ && eraseWanted_) erase();
     if (!tracking_) return;
-    const bool stored = store(false);
+    const bool stored = store(tidies);
     if (!tidies) return;
     bool worth = false;
     {
       Lock lock(lock_);
       worth = stored && engine_.worthTidying();
     }
-    if (!worth || !rewrite()) sync();
+    if (worth) rewrite();
   }
   void deliverLast(std::int64_t timeoutMs) {
     Lock lock(lock_);
@@ -5150,17 +5168,18 @@ class Core : public std::enable_shared_from_this<Core> {
     else workUntil(now().steadyMs + timeoutMs, engine_.flushMark());
     --flushing_;
   }
-  /// The worker ends, or is left behind in a transport that does not return.
+  /// The worker, or who polls, ends, or is left behind in a transport that does not return.
   void stopWorker(std::int64_t endMs, bool onWorker) {
     Lock lock(lock_);
     stopping_ = true;
     ++*epoch_;
     wake_.notify();
-    if (!workerRuns_) return;
-    workerRuns_ = false;
+    const bool hasWorker = workerRuns_.exchange(false);
     if (onWorker) return worker_.detach();
-    waitUntil(greater<std::int64_t>(endMs - systemSteadyMs(), 1), [&] { return workerDone_; });
-    abandoned_ = !workerDone_;
+    const auto done = [&] { return hasWorker ? workerDone_ : !turning_; };
+    waitUntil(greater<std::int64_t>(endMs - systemSteadyMs(), 1), done);
+    abandoned_ = !done();
+    if (!hasWorker) return;
     if (abandoned_) return worker_.detach();
     lock_.unlock();
     worker_.join();
@@ -5240,7 +5259,8 @@ class Core : public std::enable_shared_from_this<Core> {
   Thread worker_;
   std::atomic<bool> tracking_{false}, closing_{false}, closed_{false}, inert_{false};
   std::atomic<bool> eraseWanted_{false}, abandoned_{false}, stopRequested_{false};
-  bool eraseAll_ = false, erased_ = false, updateTold_ = false, safe_ = false;
+  std::atomic<bool> eraseAll_{false}, erased_{false};
+  bool updateTold_ = false, safe_ = false;
   std::atomic<bool> workerRuns_{false}, stopping_{false};
   bool workerDone_ = false, turning_ = false;
   bool finishing_ = false;

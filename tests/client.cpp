@@ -807,7 +807,7 @@ TEST_CASE("with Options::memory nothing is allocated after the constructor") {
 
 TEST_CASE("limits are lowered to fit the memory given, or there is nothing but a diagnostic") {
   const std::size_t bytes = GENERATE(0u, 100u, 3'000u, 5'000u, 6'000u, 8'000u, 9'001u, 20'000u,
-                                     100'000u, 300'000u, 1u << 20, 4u << 20);
+                                     100'000u, 300'000u, 1u << 20, 1'400'000u, 4u << 20);
   const std::size_t shift = GENERATE(0u, 1u, 7u);
   CAPTURE(bytes, shift);
   World world;
@@ -1041,8 +1041,12 @@ TEST_CASE("with tracking disabled nothing is collected, drawn, read, written or 
   client.flush(1'000);
   CHECK_FALSE(client.persist());
   CHECK(client.stats().acceptedEvents == 0);
-  CHECK(client.shutdown(1'000));
   CHECK(world.disk->calls() == 0);
+  const bool refuses = GENERATE(false, true);
+  if (refuses) CHECK((client.disableTracking() && client.forget()));
+  CHECK(client.shutdown(1'000));
+  CHECK((world.disk->calls() == 0) == !refuses);
+  CHECK(world.disk->appends + world.disk->replaces == 0);
   CHECK(drawn == 0);
   CHECK(asked == 0);
   CHECK(world.server->bodies.empty());
@@ -1444,6 +1448,7 @@ TEST_CASE("setProps merges by name or replaces; identify replaces; both last ove
   CHECK(client->setProps({{"c\"\n", false}}) == Outcome::ok);
   CHECK(payload() == Json{{"a", 1}, {"b", 2.5}, {"c\"\n", false}});
   CHECK(client->setProps({{"huge", std::string(20'000, 'x')}}) == Outcome::tooLarge);
+  CHECK(client->setProps({{"a", std::nan("")}}) == Outcome::ok);  // as if it had not been given
   client.emplace(world.options());
   CHECK(payload() == Json{{"a", 1}, {"b", 2.5}, {"c\"\n", false}});
   CHECK(client->setProps({{"d", 4}}, true) == Outcome::ok);
@@ -1606,7 +1611,7 @@ struct Inside {
   void provoke(World& world, Client& client) {
     client.track("");
     client.track("provokes");
-    world.pass(client, 2'000);
+    if (callback != std::string_view("filter")) world.pass(client, 2'000);
   }
 };
 
@@ -1752,6 +1757,7 @@ TEST_CASE("flush(t) without a worker delivers all, and flush(0) leaves it to pol
   options.maxBatchBytes = 2'048;
   Client client(std::move(options));
   for (int i = 0; i < 100; ++i) client.track("event", {{"number", i}});
+  world.clock->advance(100);
   for (const std::int64_t none : {std::int64_t{0}, std::int64_t{-1}, -forever}) {
     CHECK_FALSE(client.flush(none));
     CHECK(world.server->bodies.empty());
@@ -2058,6 +2064,37 @@ TEST_CASE("without a transport events wait in the cache") {
   Client client(world.options());
   CHECK(delivered(world, client).size() == 3);
   CHECK(everSent(world, "waits"));
+}
+
+TEST_CASE("a storage that throws is one that fails") {
+  struct Throwing : nucleus::Storage {
+    static bool fail() { throw std::runtime_error("storage"); }
+    StorageState open() override { return fail(), StorageState::failed; }
+    std::size_t read(std::size_t, char*, std::size_t) override { return fail(); }
+    bool append(std::string_view) override { return fail(); }
+    bool beginReplace() override { return fail(); }
+    bool write(std::string_view) override { return fail(); }
+    bool commitReplace() override { return fail(); }
+    bool sync() override { return fail(); }
+    bool erase() override { return fail(); }
+    bool vanished() override { return fail(); }
+    void close() override { fail(); }
+  };
+  World world;
+  nucleus::Options options = world.options();
+  options.storage = std::make_shared<Throwing>();
+  Client client(std::move(options));
+  client.trackError("error", "message");
+  CHECK_FALSE(client.persist());
+  CHECK(client.stats().storage == StorageState::failed);
+  CHECK(client.stats().notCached == 2);
+  CHECK(delivered(world, client).size() == 2);
+  CHECK_FALSE(client.disableTracking());
+  CHECK_FALSE(client.forget());
+  client.enableTracking();
+  CHECK(client.track("goes on") == Outcome::ok);
+  CHECK(client.shutdown(1'000));
+  CHECK(everSent(world, "goes on"));
 }
 
 TEST_CASE("without entropy the client is inert, and says so once") {

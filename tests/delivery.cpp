@@ -816,6 +816,30 @@ TEST_CASE("an event that draws a 5xx alone goes behind the others, and is kept")
   CHECK(sender.stats().droppedRefused == 0);
 }
 
+TEST_CASE("an event that never gets through does not multiply the requests") {
+  const bool draws500 = GENERATE(false, true);
+  CAPTURE(draws500);
+  Sender sender([=](Options& options) {
+    options.maxEventBytes = 512;
+    if (draws500) options.maxBatchBytes = 600;  // it goes alone
+  });
+  sender.client->track("NEVER");
+  sender.server().then = [=](const Request& request) {
+    Ids ids;
+    for (const Json& event : Server::events(request.body())) {
+      if (event.value("name", "") != "NEVER") ids.push_back(event.at("id"));
+    }
+    return Server::with(draws500 && ids.empty() ? 500 : 200, Server::naming(ids));
+  };
+  for (int i = 0; i < 720; ++i) {
+    sender.track(1);
+    sender.pass(5 * second, 250);
+  }
+  const std::uint64_t intervals = hour / 20'000, batches = draws500 ? 4 : 1;
+  CHECK(sender.stats().queuedEvents <= 5);
+  CHECK(sender.stats().requests < (batches + 2) * intervals);
+}
+
 // ---- Retry-After ----
 
 namespace {

@@ -7,11 +7,14 @@ nucleus::Outcome reportElsewhere(nucleus::Client& client, const std::exception& 
   return client.trackError(error);
 }
 
-#if defined(__cpp_exceptions)
 namespace {
 struct Own : std::exception {
   const char* what() const noexcept override { return "thrown elsewhere"; }
 };
 }  // namespace
-void throwElsewhere() { throw Own(); }
+
+void throwElsewhere() {
+#if defined(__cpp_exceptions)
+  throw Own();
 #endif
+}

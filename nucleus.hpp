@@ -480,7 +480,8 @@ constexpr T greater(T a, T b) {
   return a < b ? b : a;
 }
 
-/// Text in a fixed piece of memory. A piece that does not fit is left out, and full() says so.
+/// Text in a fixed piece of memory. From the first piece that does not fit on, all is left out, and
+/// full() says so.
 class Buffer {
  public:
   Buffer() = default;
@@ -502,7 +503,7 @@ class Buffer {
   }
   void add(char c) { add(std::string_view(&c, 1)); }
   void add(std::string_view text) {
-    if (text.size() > room()) {
+    if (full_ || text.size() > room()) {
       full_ = true;
     } else if (!text.empty()) {
       std::memcpy(end(), text.data(), text.size());
@@ -600,6 +601,19 @@ inline const char* writeSpecial(Buffer& out, const char* at, const char* end) {
     out.add({at, next.bytes});
   }
   return at + next.bytes;
+}
+
+/// Whether two texts are the same once they are written.
+inline bool isSameText(std::string_view a, std::string_view b) {
+  while (!a.empty() && !b.empty()) {
+    const Utf8 left = utf8At(a.data(), a.data() + a.size());
+    const Utf8 right = utf8At(b.data(), b.data() + b.size());
+    if (left.valid != right.valid) return false;
+    if (left.valid && a.substr(0, left.bytes) != b.substr(0, right.bytes)) return false;
+    a.remove_prefix(left.bytes);
+    b.remove_prefix(right.bytes);
+  }
+  return a.empty() && b.empty();
 }
 
 /// `text` as the inside of a JSON string.
@@ -824,19 +838,20 @@ inline void writeNumber(Buffer& out, double value) {
   out.add(digits.substr(static_cast<std::size_t>(point)));
 }
 
-/// A value as JSON. False, and nothing written, where JSON has no such value.
-inline bool writeValue(Buffer& out, const Value& value) {
+/// Whether JSON has such a value.
+inline bool isSayable(const Value& value) {
+  return value.kind() != Value::Kind::nothing && isFinite(value.number());
+}
+
+inline void writeValue(Buffer& out, const Value& value) {
   switch (value.kind()) {
-    case Value::Kind::boolean: out.add(value.boolean() ? "true" : "false"); return true;
-    case Value::Kind::integer: writeInteger(out, value.integer()); return true;
-    case Value::Kind::unsignedInteger: writeUnsigned(out, value.unsignedInteger()); return true;
-    case Value::Kind::text: writeString(out, value.text()); return true;
-    case Value::Kind::number:
-      if (isFinite(value.number())) writeNumber(out, value.number());
-      return isFinite(value.number());
+    case Value::Kind::boolean: return out.add(value.boolean() ? "true" : "false");
+    case Value::Kind::integer: return writeInteger(out, value.integer());
+    case Value::Kind::unsignedInteger: return writeUnsigned(out, value.unsignedInteger());
+    case Value::Kind::text: return writeString(out, value.text());
+    case Value::Kind::number: return writeNumber(out, value.number());
     case Value::Kind::nothing: break;
   }
-  return false;
 }
 
 inline bool isDigit(char c) { return c >= '0' && c <= '9'; }
@@ -1181,16 +1196,18 @@ inline void writeText(Buffer& out, Field field, std::string_view text) {
   writeString(out, text);
 }
 
-/// The same, or nothing where it does not fit.
-inline void writeIfFits(Buffer& out, Field field, std::string_view text) {
-  const std::size_t before = out.size();
-  writeText(out, field, text);
-  if (out.full()) out.cut(before);
-}
-
 inline void writeCount(Buffer& out, Field field, std::uint64_t value) {
   out.add(rule(field).key);
   writeUnsigned(out, value);
+}
+
+/// A field, or nothing where it does not fit.
+template <class Value>
+void writeIfFits(Buffer& out, Field field, const Value& value) {
+  const std::size_t before = out.size();
+  if constexpr (std::is_integral_v<Value>) writeCount(out, field, value);
+  else writeText(out, field, value);
+  if (out.full()) out.cut(before);
 }
 
 /// What the program runs on, told in `init` and `error`.
@@ -1199,15 +1216,15 @@ struct Device {
   std::uint64_t totalRamGb = 0;
 
   void write(Buffer& out) const {
-    writeIfFits(out, Field::client, "cpp");
+    writeIfFits(out, Field::client, std::string_view("cpp"));
     writeIfFits(out, Field::platform, platform.view());
     writeIfFits(out, Field::osVersion, osVersion.view());
-    if (totalRamGb != 0) writeCount(out, Field::totalRam, totalRamGb);
+    if (totalRamGb != 0) writeIfFits(out, Field::totalRam, totalRamGb);
     writeIfFits(out, Field::version, version.view());
     writeIfFits(out, Field::locale, locale.view());
     writeIfFits(out, Field::language, locale.view());
     writeIfFits(out, Field::arch, arch.view());
-    writeIfFits(out, Field::moduleVersion, NUCLEUS_VERSION);
+    writeIfFits(out, Field::moduleVersion, std::string_view(NUCLEUS_VERSION));
   }
 };
 
@@ -1234,28 +1251,29 @@ struct Event {
   bool tellsDevice() const { return type == Type::init || type == Type::error; }
 };
 
+/// Whether a later one of the same name counts instead.
+inline bool isRepeated(const Property& property, Properties all) {
+  for (const Property* later = &property + 1; later != all.end(); ++later) {
+    if (isSameText(later->name, property.name)) return true;
+  }
+  return false;
+}
+
 /// `"name":value` for each property but earlier ones of the same name and those that JSON cannot
 /// say. Returns how many of the latter there were.
 inline std::size_t writeProperties(Buffer& out, Properties properties) {
   std::size_t unsayable = 0;
   bool any = false;
   for (const Property& property : properties) {
-    const std::string_view name = property.name;
-    bool repeated = false;
-    for (const Property* later = &property + 1; later != properties.end() && !repeated; ++later) {
-      repeated = later->name.view() == name;
-    }
-    if (repeated || out.full()) continue;
-    const std::size_t before = out.size();
-    if (any) out.add(',');
-    writeString(out, name);
-    out.add(':');
-    if (writeValue(out, property.value)) {
-      any = true;
-    } else {
-      out.cut(before);
+    if (isRepeated(property, properties) || out.full()) continue;
+    if (!isSayable(property.value)) {
       ++unsayable;
+      continue;
     }
+    if (std::exchange(any, true)) out.add(',');
+    writeString(out, property.name);
+    out.add(':');
+    writeValue(out, property.value);
   }
   return unsayable;
 }
@@ -1996,15 +2014,14 @@ struct Answer {
 };
 
 inline bool isVersion(std::string_view text) {
-  bool digit = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '-' || text[i] == '+') {
-      return digit && i > 0 && isIdentifier(text.substr(i + 1, 1)) && text.size() <= 64;
-    }
-    if (!isDigit(text[i]) && (text[i] != '.' || !digit)) return false;
-    digit = isDigit(text[i]);
+  const std::size_t end = lesser(text.find_first_of("-+"), text.size());
+  const std::string_view numbers = text.substr(0, end), suffix = text.substr(end);
+  for (const char c : suffix) {
+    if (c != '.' && c != '+' && !isIdentifier({&c, 1})) return false;
   }
-  return digit && text.size() <= 64;
+  return text.size() <= 64 && !numbers.empty() && suffix.size() != 1 && isDigit(numbers.front()) &&
+         isDigit(numbers.back()) && numbers.find("..") == std::string_view::npos &&
+         numbers.find_first_not_of("0123456789.") == std::string_view::npos;
 }
 
 /// Takes the number at the front, and what separates it from the next.
@@ -2051,7 +2068,9 @@ void readAnswerField(JsonReader& reader, std::string_view name, Answer& answer, 
     if (answer.anonId.full() || !isIdentifier(answer.anonId.view())) answer.anonId.clear();
   } else if (first == '"' && sameString(name, "latestVersion")) {
     if (reader.string(text)) answer.latestVersion.clear(), readString(text, answer.latestVersion);
-    if (!isVersion(answer.latestVersion.view())) answer.latestVersion.clear();
+    if (answer.latestVersion.full() || !isVersion(answer.latestVersion.view())) {
+      answer.latestVersion.clear();
+    }
   } else {
     reader.skip();
     text = {begin, static_cast<std::size_t>(reader.position() - begin)};
@@ -2062,8 +2081,8 @@ void readAnswerField(JsonReader& reader, std::string_view name, Answer& answer, 
 
 /// Reads an answer and calls `named` with every id it names: only once it is known to be whole.
 template <class Named>
-void readAnswer(std::string_view text, Answer& answer, Named&& named) {
-  constexpr std::size_t mostBytes = 1 << 20;
+void readAnswer(std::string_view text, Answer& answer, Named&& named,
+                std::size_t mostBytes = 1 << 20) {
   if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
   if (text.size() > mostBytes || !isJson(text)) return;
   JsonReader reader(text);
@@ -2330,6 +2349,7 @@ struct Limits {
     return maxBatchBytes + 8 + batchIds() * sizeof(std::uint64_t);
   }
   std::size_t scratchBytes() const { return greater(maxBatchBytes / 2, maxEventBytes + 256); }
+  std::size_t answerBytes() const { return greater<std::size_t>(1 << 20, maxBatchBytes / 2); }
   std::size_t tailBytes() const { return lesser<std::size_t>(maxEventBytes / 4, 2048); }
   std::size_t deviceBytes() const { return lesser<std::size_t>(maxEventBytes / 2, 1024); }
   std::size_t propsBytes() const { return maxEventBytes / 2; }
@@ -2453,7 +2473,7 @@ class Engine {
     const bool other = !identity.userId.empty() && identity.userId.view() != id;
     identity.userId.clear();
     identity.userId.add(id);
-    if (other) identity.props.clear();
+    if (other || id.empty()) identity.props.clear();
     file.stateChanged = true;
     writeTail();
     return accept({Type::userId}, now);
@@ -2466,9 +2486,10 @@ class Engine {
     bool any = overwrite;
     if (!overwrite) keepOthers(merged, properties);
     for (const Property& property : properties) {
-      if (!replaceDetected(property)) any = mergeProperty(merged, property, properties) || any;
+      if (!detected(property.name)) any = mergeProperty(merged, property, properties) || any;
     }
     if (merged.full()) return tooLarge("setProps");
+    for (const Property& property : properties) replaceDetected(property);
     identity.props.clear();
     identity.props.add(merged.view());
     file.stateChanged = true;
@@ -2527,7 +2548,10 @@ class Engine {
     if (response.status == Response::pending().status) return;
     const bool good = response.status >= 200 && response.status < 300;
     Answer answer;
-    if (good) readAnswer(response.body, answer, [&](std::uint64_t id) { post.ids.name(id); });
+    if (good) {
+      const auto name = [&](std::uint64_t id) { post.ids.name(id); };
+      readAnswer(response.body, answer, name, limits_.answerBytes());
+    }
     if (answer.confirmed && !setup_.webSocket) post.ids.nameAll();
     adopt(answer, now);
     const std::size_t removed = dropNamed(post);
@@ -2539,13 +2563,14 @@ class Engine {
     if (!tracking_) return;
     Answer answer;
     IdRanges others;
-    readAnswer(message, answer, [&](std::uint64_t id) {
+    const auto name = [&](std::uint64_t id) {
       if (post_ != nullptr && !post_->cancelled() && post_->ids.name(id)) return;
       if (others.add(id, id)) return;
       acknowledge(others);
       others.clear();
       others.add(id, id);
-    });
+    };
+    readAnswer(message, answer, name, limits_.answerBytes());
     adopt(answer, now);
     acknowledge(others);
     if (post_ != nullptr && !post_->cancelled()) dropNamed(*post_);
@@ -2799,6 +2824,7 @@ class Engine {
   bool isNamed(std::string_view rawName, Properties properties) {
     char* const memory = room() + limits_.propsBytes();
     for (const Property& property : properties) {
+      if (!isSayable(property.value)) continue;
       Buffer name(memory, limits_.propsBytes());
       writeEscaped(name, property.name);
       if (name.view() == rawName) return true;
@@ -2806,38 +2832,32 @@ class Engine {
     return false;
   }
   bool mergeProperty(Buffer& merged, const Property& property, Properties all) {
-    for (const Property* later = &property + 1; later != all.end(); ++later) {
-      if (later->name.view() == property.name.view()) return false;
-    }
-    const std::size_t before = merged.size();
+    if (isRepeated(property, all)) return false;
+    if (!isSayable(property.value)) return notices.add(Notice::invalidValue, property.name), false;
     if (!merged.empty()) merged.add(',');
     writeString(merged, property.name);
     merged.add(':');
-    if (writeValue(merged, property.value)) return true;
-    merged.cut(before);
-    notices.add(Notice::invalidValue, property.name);
-    return false;
+    writeValue(merged, property.value);
+    return true;
   }
   /// `version`, `locale` and the like are the device's, not the user's.
-  bool replaceDetected(const Property& property) {
-    const std::string_view name = property.name;
-    Buffer* const target = name == "version"     ? &device.version
-                           : name == "locale"    ? &device.locale
-                           : name == "platform"  ? &device.platform
-                           : name == "osVersion" ? &device.osVersion
-                           : name == "deviceId"  ? &identity.deviceId
-                                                 : nullptr;
-    if (target == nullptr) return false;
+  Buffer* detected(std::string_view name) {
+    return name == "version"     ? &device.version
+           : name == "locale"    ? &device.locale
+           : name == "platform"  ? &device.platform
+           : name == "osVersion" ? &device.osVersion
+           : name == "deviceId"  ? &identity.deviceId
+                                 : nullptr;
+  }
+  void replaceDetected(const Property& property) {
+    Buffer* const target = detected(property.name);
+    if (target == nullptr) return;
     Fixed<64> text;
-    if (property.value.kind() == Value::Kind::text) {
-      text.add(property.value.text());
-    } else {
-      writeValue(text, property.value);
-    }
-    if (text.empty() || text.full()) return notices.add(Notice::invalidValue, name), true;
+    if (property.value.kind() == Value::Kind::text) text.add(property.value.text());
+    else if (isSayable(property.value)) writeValue(text, property.value);
+    if (text.empty() || text.full()) return notices.add(Notice::invalidValue, property.name);
     target->clear();
     target->add(text.view());
-    return true;
   }
 
   // ---- an event in ----
@@ -4239,7 +4259,7 @@ class Checked {
     return limits.queueCapacity() + 2 * limits.tailBytes() + limits.deviceBytes() +
            limits.propsBytes() + limits.scratchBytes() + 6 * Arena::alignment;
   }
-  static constexpr std::size_t heartbeatBytes = 512;
+  static constexpr std::size_t heartbeatBytes = 1024;
 
  private:
   std::int64_t clamp(std::string_view name, std::int64_t value, std::int64_t lowest,
@@ -4273,6 +4293,8 @@ class Checked {
     }
     if (limits.maxEventBytes != before.maxEventBytes)
       notices_.add(Notice::optionClamped, "maxEventBytes");
+    if (limits.maxBatchBytes != before.maxBatchBytes)
+      notices_.add(Notice::optionClamped, "maxBatchBytes");
     if (limits.maxQueueBytes != before.maxQueueBytes)
       notices_.add(Notice::optionClamped, "maxQueueBytes");
   }
@@ -4665,7 +4687,9 @@ class Core : public std::enable_shared_from_this<Core> {
     if (!options_.filter || isInFilter()) return true;
     const std::string_view type = typeNames[static_cast<std::size_t>(event.type)];
     const auto ask = [&] { return options_.filter(type, event.name, event.properties); };
-    return inside("filter", false, ask, &options_.filter);
+    const bool passes = inside("filter", false, ask, &options_.filter);
+    if (stopRequested_ && !workerRuns_) shutdown(0);
+    return passes;
   }
   /// Takes something in, wakes the worker if it would sleep too long, and writes what must be
   /// written at once.
@@ -4866,6 +4890,7 @@ class Core : public std::enable_shared_from_this<Core> {
   // ---- waiting ----
 
   bool deliver(std::int64_t timeoutMs) {
+    timeoutMs = lesser(timeoutMs, 365 * dayMs);
     Lock lock(lock_);
     const std::uint64_t mark = engine_.flushMark(), dropped = engine_.dropped();
     engine_.hurry(now());
@@ -4883,6 +4908,7 @@ class Core : public std::enable_shared_from_this<Core> {
   /// The lock is held.
   template <class Done>
   void waitUntil(std::int64_t timeoutMs, Done&& done) {
+    timeoutMs = lesser(timeoutMs, 365 * dayMs);
     const std::int64_t endMs = systemSteadyMs() + timeoutMs;
     for (std::int64_t left = timeoutMs; left > 0 && !closed_ && !done();) {
       settled_.wait(lock_, left);
@@ -5134,6 +5160,7 @@ class Core : public std::enable_shared_from_this<Core> {
     return !std::exchange(finishing_, true);
   }
   void finish(std::int64_t timeoutMs, bool onWorker) {
+    timeoutMs = lesser(timeoutMs, 365 * dayMs);
     const std::int64_t endMs = systemSteadyMs() + timeoutMs;
     storeLast(false);
     if (!inert_ && tracking_ && !stopping_) deliverLast(timeoutMs);

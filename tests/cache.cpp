@@ -560,13 +560,14 @@ TEST_CASE("one damaged byte costs at most one record, which is counted and repor
     };
     for (std::size_t at = 0; at < file.size(); ++at) {
       CAPTURE(at, file.substr(at < 20 ? 0 : at - 20, 40));
-      for (const int byte : {int{'\n'}, int{' '}, 0, 0xff, int{'9'}, file[at] ^ 1}) {
+      const int others[] = {' ', 0xff, '9', file[at] ^ 1};
+      for (const int byte : {int{'\n'}, 0, others[at % 4]}) {
         Bytes damaged = file;
         damaged[at] = static_cast<char>(byte);
         if (damaged != file) check("changed", byte, damaged);
       }
       check("removed", 0, Bytes(file).erase(at, 1));
-      for (const char c : {'\n', '1'}) check("inserted", c, Bytes(file).insert(at, 1, c));
+      check("inserted", 0, Bytes(file).insert(at, 1, at % 2 == 0 ? '\n' : '1'));
     }
   }
 }
@@ -738,7 +739,7 @@ TEST_CASE("whatever the disk does, the file ends up with what is queued, and not
                           &disk.syncFails, &disk.locked, &disk.gone}) {
         *fault = *fault ? random() % 3 != 0 : random() % 12 == 0;
       }
-      if (random() % 40 == 0) disk.file[random() % (disk.file.size() + 1)] = 'x';
+      if (!disk.file.empty() && random() % 40 == 0) disk.file[random() % disk.file.size()] = 'x';
       program.pass(static_cast<std::int64_t>(random() % 8000));
       REQUIRE(fakes::balanced(program.stats()));
     }

@@ -476,7 +476,9 @@ TEST_CASE("a decimal comma of the host's locale does not get into the numbers") 
 TEST_CASE("integers of every type are exact up to their limits") {
   const auto text = [](const nucleus::Value& value) {
     Fixed<32> out;
-    return writeValue(out, value) ? std::string(out.view()) : "nothing";
+    if (!nucleus::detail::isSayable(value)) return std::string("nothing");
+    writeValue(out, value);
+    return std::string(out.view());
   };
   CHECK(text(INT64_MAX) == "9223372036854775807");
   CHECK(text(INT64_MIN) == "-9223372036854775808");

@@ -783,7 +783,7 @@ TEST_CASE("what is in memory alone is counted while there is no file") {
   CHECK(program.stats().notCached == 0);
 }
 
-TEST_CASE("a storage that throws is one that fails") {
+TEST_CASE("a storage that throws while it writes is one that fails") {
   struct Throwing : Storage {
     StorageState open() override { throw 1; }
     std::size_t read(std::size_t, char*, std::size_t) override { throw 2; }

@@ -429,7 +429,7 @@ TEST_CASE("of two that shut a client down at once both find it done") {
 }
 
 TEST_CASE("what is accepted while a client is shut down is in the file") {
-  for (int round = 0; round < 20; ++round) {
+  for (int round = 0; round < 10; ++round) {
     const TestFile file;
     Options options = onFile(file);
     Client client(options);
@@ -440,7 +440,7 @@ TEST_CASE("what is accepted while a client is shut down is in the file") {
         for (int i = 0; i < 300 && client.track("ONE") == Outcome::ok; ++i) ++accepted;
       });
     }
-    CHECK(eventually([&] { return accepted > 20 * round; }));
+    CHECK(eventually([&] { return accepted > 40 * round; }));
     CHECK(client.shutdown(30'000));
     for (std::thread& thread : threads) thread.join();
     CHECK(heldIn(file).count("ONE") == static_cast<std::size_t>(accepted));
@@ -544,7 +544,7 @@ TEST_CASE("once tracking is disabled no request begins and the file holds no eve
   };
   const auto late = std::make_shared<Late>();
   Options options = onFile(file);
-  options.cacheDelayMs = GENERATE(0, 1, 1'000);
+  options.cacheDelayMs = GENERATE(0, 1'000);
   const bool pending = GENERATE(true, false);
   CAPTURE(options.cacheDelayMs, pending);
   options.transport = [late, pending](const Request& request) {
@@ -684,7 +684,7 @@ TEST_CASE("threads that enable, disable and forget at once agree in the end") {
   CHECK(fakes::balanced(client.stats()));
 }
 
-TEST_CASE("from inside every callback every call is fine") {
+TEST_CASE("from inside every callback on the worker every call is fine") {
   enum class Action { everything, shutdown, destroy };
   struct Stage {
     std::mutex mutex;
@@ -958,12 +958,9 @@ TEST_CASE("a thousand events do not wake the worker a thousand times") {
   options.clock = clock;
   options.transport = to(server);
   options.reportIntervalMs = 20'000;
-  const int urgent = GENERATE(0, 1);
-  CAPTURE(urgent);
   Client client(options);
   for (int i = 0; i < 1'000; ++i) {
-    CHECK((urgent != 0 && i % 10 == 0 ? client.trackError("ERROR", "message")
-                                      : client.track("EVENT")) == Outcome::ok);
+    CHECK(client.track("EVENT") == Outcome::ok);
     std::this_thread::yield();
   }
   CHECK(eventually([&] { return client.flush(1'000); }));

@@ -501,7 +501,6 @@ TEST_CASE("the file never grows beyond twice maxQueueBytes and 64 KB") {
   CHECK(program.stats().cacheBytes == program.file().size());
   CHECK(fakes::balanced(program.stats()));
   CHECK(program.world.told("storage-failed") == 0);  // nothing has failed
-  const std::vector<Bytes> events = eventsIn(program.file());
   CHECK(idsIn(program.file()).size() == program.stats().queuedEvents);
   if (eventsPerSecond == 1) CHECK(program.world.disk->replaces <= 61);  // once a minute at most
 }

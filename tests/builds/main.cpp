@@ -3,7 +3,7 @@
 
 #include <string>
 
-nucleus::Outcome trackElsewhere(nucleus::Client& client);          // in other.cpp
+nucleus::Outcome trackElsewhere(nucleus::Client& client);  // in other.cpp
 nucleus::Outcome reportElsewhere(nucleus::Client&, const std::exception&);
 void throwElsewhere();
 

@@ -31,21 +31,21 @@ inline void calls(nucleus::Client& client, int* number, void* anything, std::str
 
 #if REFUSED == 1  // a lone char
   client.track("e", {{"a", 'x'}});
-#elif REFUSED == 2  // an enumerator
+#elif REFUSED == 2   // an enumerator
   client.track("e", {{"a", first}});
-#elif REFUSED == 3  // a scoped enumerator
+#elif REFUSED == 3   // a scoped enumerator
   client.track("e", {{"a", Scoped::first}});
-#elif REFUSED == 4  // a pointer to int
+#elif REFUSED == 4   // a pointer to int
   client.track("e", {{"a", number}});
-#elif REFUSED == 5  // a pointer to anything
+#elif REFUSED == 5   // a pointer to anything
   client.track("e", {{"a", anything}});
-#elif REFUSED == 6  // a null pointer to int
+#elif REFUSED == 6   // a null pointer to int
   client.track("e", {{"a", static_cast<int*>(nullptr)}});
-#elif REFUSED == 7  // a pointer to a string
+#elif REFUSED == 7   // a pointer to a string
   client.track("e", {{"a", text}});
-#elif REFUSED == 8  // a pointer to unsigned char
+#elif REFUSED == 8   // a pointer to unsigned char
   client.track("e", {{"a", reinterpret_cast<const unsigned char*>("x")}});
-#elif REFUSED == 9  // a pointer to a function
+#elif REFUSED == 9   // a pointer to a function
   client.track("e", {{"a", &calls}});
 #elif REFUSED == 10  // a pointer to a member
   client.track("e", {{"a", &Wider::more}});

@@ -1497,7 +1497,8 @@ class Queue {
     aside = 256,        // refused alone; waits to see whether others are accepted
     loaded = 512,       // of an earlier run
     later = 1024,       // goes behind the others; two bits, how often
-    laterMost = 3072
+    laterMost = 2048,
+    suspect = 3072  // behind all others: refused alone, and then others were taken
   };
   struct Record {
     std::uint64_t id = 0;
@@ -1506,7 +1507,7 @@ class Queue {
     unsigned flags = 0;
 
     bool has(unsigned flag) const { return (flags & flag) != 0; }
-    unsigned round() const { return flags & laterMost; }
+    unsigned round() const { return flags & suspect; }
   };
   static constexpr std::size_t headerBytes = 16;
   static constexpr std::size_t none = SIZE_MAX;
@@ -1640,19 +1641,24 @@ class Queue {
     }
     forgetHints();
   }
-  /// The first `events` go behind all others. For what a file brings that is older.
-  void rotate(std::size_t events) {
-    for (; events > 0; --events) {
-      const Record record = load(head_);
-      const std::size_t size = headerBytes + record.bytes;
-      char* const to = space(size);  // may move the oldest, but not what it holds
-      if (to == nullptr) return;
-      std::memcpy(to, data_ + head_, size);
+  /// What is of this run goes behind what was loaded, in order.
+  void loadedFirst() {
+    std::size_t others = 0, largest = 0;
+    for (std::size_t at = head_; at != tail_; at = after(at)) {
+      if (load(at).has(loaded)) continue;
+      ++others;
+      largest = greater(largest, headerBytes + load(at).bytes);
+    }
+    for (; others > 0 && space(largest) != nullptr; --others) {
+      std::size_t at = head_;
+      while (load(at).has(loaded)) at = after(at);
+      Record left = load(at);
+      const std::size_t size = headerBytes + left.bytes;
+      std::memcpy(data_ + tail_, data_ + at, size);
       tail_ += size;
-      Record left = load(head_);
       left.flags |= gone;
-      store(head_, left);
-      head_ = live(head_);
+      store(at, left);
+      if (at == head_) head_ = live(head_);
     }
     forgetHints();
   }
@@ -1800,7 +1806,7 @@ inline bool writeLine(Buffer& out, const Line& line) {
 /// Reads the record at the front of `text`. `bytes` is how far it goes, up to its line feed.
 inline bool parseLine(std::string_view text, Line& line, std::size_t& bytes) {
   std::uint64_t size = 0;
-  const std::size_t space = text.find(' ', 11);
+  const std::size_t space = text.substr(0, 20).find(' ', 11);
   if (text.size() < 12 || text[1] != ' ' || text[10] != ' ' || space == std::string_view::npos ||
       space > 11 + 8 || !readUnsigned(text.substr(11, space - 11), size) ||
       size > text.size() - space - 1) {
@@ -1967,6 +1973,7 @@ struct CacheFile {
   bool freshLine = false;    // the end of the file may be torn
   bool mustRewrite = false;  // the file lacks what appending cannot mend
   bool unsynced = false;
+  bool appendedTo = false;              // since it was written whole
   std::int64_t pendingSinceMs = never;  // something is in memory alone
   bool urgent = false;                  // an error event is
   std::int64_t lastSyncMs = 0, lastRewriteMs = 0, retryAtMs = 0;
@@ -2143,6 +2150,7 @@ inline std::int64_t readRetryAfter(std::string_view text, std::int64_t wallMs) {
   if (readUnsigned(text, seconds)) {
     return static_cast<std::int64_t>(lesser<std::uint64_t>(seconds, dayMs / 1000)) * 1000;
   }
+  if (!text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos) return dayMs;
   if (wallMs < clockSetMs) return 0;
   return lesser(greater<std::int64_t>(readHttpDate(text) - wallMs, 0), dayMs);
 }
@@ -2470,7 +2478,7 @@ class Engine {
   Outcome setUserId(std::string_view id, Moment now) {
     if (!tracking_) return Outcome::trackingDisabled;
     if (!fitsTail(id)) return tooLarge("userId");
-    const bool other = !identity.userId.empty() && identity.userId.view() != id;
+    const bool other = id.empty() || (!identity.userId.empty() && identity.userId.view() != id);
     identity.userId.clear();
     identity.userId.add(id);
     if (other || id.empty()) identity.props.clear();
@@ -2521,6 +2529,11 @@ class Engine {
   /// What time alone does: a request is given up, events grow too old.
   void tend(Moment now) {
     if (!tracking_) return;
+    if (barrier_.forMs != 0 && now.steadyMs >= delivery_.barrierMs()) {
+      barrier_ = {};
+      file.stateChanged = true;
+      file.note(now.steadyMs);
+    }
     giveUp(now);
     expire(now);
   }
@@ -2531,9 +2544,11 @@ class Engine {
     const bool beat = now.steadyMs < requestDueMs();
     if (beat && now.steadyMs < heartbeatDueMs()) return nullptr;
     std::shared_ptr<Post>& post = beat ? heartbeat_ : post_;
-    if (!isFree(post)) post = fresh(beat);
+    const bool free = isFree(post);
+    const std::shared_ptr<Post> made = free ? nullptr : fresh(beat);
+    if (made != nullptr) post = made;  // else what is held may come back
     lastSentMs_ = now.steadyMs;
-    if (post == nullptr) return delivery_.postpone(now.steadyMs), nullptr;
+    if (!free && made == nullptr) return delivery_.postpone(now.steadyMs), nullptr;
     post->epoch = post->currentEpoch->load();
     post->body.clear();
     post->ids.clear();
@@ -2553,7 +2568,7 @@ class Engine {
       readAnswer(response.body, answer, name, limits_.answerBytes());
     }
     if (answer.confirmed && !setup_.webSocket) post.ids.nameAll();
-    adopt(answer, now);
+    if (current) adopt(answer, now);
     const std::size_t removed = dropNamed(post);
     if (current) conclude(response, removed, now);
     noteGone(now);
@@ -2563,8 +2578,10 @@ class Engine {
     if (!tracking_) return;
     Answer answer;
     IdRanges others;
+    std::size_t strangers = 0;
     const auto name = [&](std::uint64_t id) {
       if (post_ != nullptr && !post_->cancelled() && post_->ids.name(id)) return;
+      if (++strangers > limits_.batchIds()) return;  // no earlier request carried more
       if (others.add(id, id)) return;
       acknowledge(others);
       others.clear();
@@ -2595,12 +2612,12 @@ class Engine {
     if (out.size() == start) out.clear();
     if (queue_.unfiled() == queue_.end()) file.pendingSinceMs = never;
   }
-  void appended(bool done, std::size_t bytes) {
+  void appended(bool done, std::size_t bytes, Moment now) {
     queue_.written(done);
     file.bytes += bytes;
-    file.unsynced = true;
+    file.unsynced = file.appendedTo = true;
     file.freshLine = !done;
-    if (!done) failFile();
+    if (!done) failFile(now);
   }
   /// The content of a new file, piece by piece; an empty piece is the end.
   void gatherAll(Buffer& out, bool begins, Moment now) {
@@ -2620,12 +2637,12 @@ class Engine {
     file.pendingSinceMs = never;
   }
   void rewritten(bool done, std::size_t bytes, Moment now) {
-    if (!done) return queue_.written(false), failFile();
+    if (!done) return queue_.written(false), failFile(now);
     queue_.rewritten();
     file.opened = file.known = true;
     file.state = StorageState::ready;
     file.bytes = bytes;
-    file.mustRewrite = file.unsynced = file.freshLine = file.urgent = false;
+    file.mustRewrite = file.unsynced = file.freshLine = file.urgent = file.appendedTo = false;
     file.lastRewriteMs = file.lastSyncMs = now.steadyMs;
     noteGone(now);
   }
@@ -2652,17 +2669,24 @@ class Engine {
   }
   bool unfiledEvents() { return queue_.unfiled() != queue_.end(); }
   bool rewriteDue(Moment now) const {
-    return file.mustRewrite || queue_.lostTrack() || file.state == StorageState::absent ||
-           (file.mostlyDead(liveFileBytes()) &&
+    return file.mustRewrite || file.state == StorageState::absent ||
+           ((queue_.lostTrack() || file.mostlyDead(liveFileBytes())) &&
             now.steadyMs >= file.lastRewriteMs + CacheFile::rewriteGapMs);
   }
   bool fileWouldOverflow(std::size_t more) const { return file.bytes + more > limits_.fileBytes(); }
-  bool worthTidying() const { return file.bytes > liveFileBytes(); }
+  bool worthTidying() const {
+    return file.bytes > liveFileBytes() || queue_.lostTrack() ||
+           (queue_.empty() && file.appendedTo);
+  }
 
   /// Before the records of a file are read.
   void loadBegins() {
     loading_ = Loading();
     loading_.before = queue_.events();
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      const std::uint64_t id = queue_.at(at).id;
+      if (!loading_.seen.add(id, id)) loading_.seenAll = false;
+    }
     loading_.dropped = droppedQueueFull_;
     loading_.takesState = !tracking_ && identity.deviceId.empty();
   }
@@ -2693,8 +2717,7 @@ class Engine {
     forgetLoadedGone();
     if (!ours) return;
     notices.add(Notice::queueFull, {}, droppedQueueFull_ - loading_.dropped);
-    const std::size_t events = queue_.events();
-    if (loading_.before > 0 && events > loading_.pushed) queue_.rotate(events - loading_.pushed);
+    if (loading_.before > 0 || tracking_) queue_.loadedFirst();
     nextExpiryMs_ = now.steadyMs;
     expire(now);
     if (!queue_.empty()) delivery_.wake(now.steadyMs, random);
@@ -2751,12 +2774,13 @@ class Engine {
     bool open = false;
   };
   struct Loading {
-    std::size_t before = 0, pushed = 0;
+    std::size_t before = 0;
     std::uint64_t dropped = 0;
     bool takesState = false;
-    std::uint64_t sessionId = 0, lastId = 0;
+    std::uint64_t sessionId = 0;
     bool inDamage = false;
-    IdRanges gone;
+    IdRanges gone, seen;  // `seen`: of every event so far, if seenAll
+    bool seenAll = true;
   };
 
   // ---- sessions and identity ----
@@ -2832,6 +2856,7 @@ class Engine {
     return false;
   }
   bool mergeProperty(Buffer& merged, const Property& property, Properties all) {
+    if (merged.full()) return false;  // cut() would forget it
     if (isRepeated(property, all)) return false;
     if (!isSayable(property.value)) return notices.add(Notice::invalidValue, property.name), false;
     if (!merged.empty()) merged.add(',');
@@ -2957,7 +2982,7 @@ class Engine {
   }
   std::int64_t heartbeatDueMs() const {
     if (!setup_.webSocket || !setup_.canSend || !tracking_ || !session_.open || offline_ ||
-        inFlight_ || lastSentMs_ == never) {
+        inFlight_ || !queue_.empty() || lastSentMs_ == never) {
       return never;
     }
     const std::int64_t due = greater(lastSentMs_ + 60'000, delivery_.pauseEndMs());
@@ -3025,7 +3050,7 @@ class Engine {
       ++removed;
     }
     acknowledged_ += removed;
-    namedInFlight_ += removed;
+    if (inFlight_ && &post == post_.get()) namedInFlight_ += removed;
     return removed;
   }
   void acknowledge(const IdRanges& ids) {
@@ -3044,8 +3069,10 @@ class Engine {
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
       const Queue::Record record = queue_.at(at);
       if (!record.has(Queue::inRequest)) continue;
-      const unsigned round = lesser<unsigned>(record.round() + laterBy, Queue::laterMost);
-      queue_.mark(at, flag | round, Queue::inRequest | Queue::laterMost);
+      const unsigned round = record.round() == Queue::suspect
+                                 ? record.round()
+                                 : lesser<unsigned>(record.round() + laterBy, Queue::laterMost);
+      queue_.mark(at, flag | round, Queue::inRequest | Queue::suspect);
     }
   }
   /// The table of answers.
@@ -3068,7 +3095,7 @@ class Engine {
   }
   void progress(Moment now) {
     endRequest(0, Queue::later);
-    dropAside();
+    suspectAside();
     const bool whole = post_->ids.named() == post_->ids.count();
     const bool backlog =
         !queue_.empty() && queue_.at(queue_.oldest()).bornMs <= delivery_.begunMs();
@@ -3076,6 +3103,7 @@ class Engine {
     if (queue_.empty()) delivery_.sleep();
   }
   void refused(int status, bool alone, Moment now) {
+    if (alone) dropSuspect();
     endRequest(alone ? Queue::aside : 0u, 0);
     if (!alone && status == 413) delivery_.halveBytes(post_->body.size());
     if (!alone && status != 413) delivery_.halveEvents(post_->ids.count());
@@ -3083,16 +3111,21 @@ class Engine {
     if (alone && !lowestRound(round)) return delivery_.backOff(now.steadyMs, random);
     delivery_.again(now.steadyMs, random);
   }
-  /// Another event was taken after these had been refused alone: it is they that are wrong.
-  void dropAside() {
-    std::uint64_t dropped = 0;
+  /// Another event was taken after these had been refused alone: they are tried once more, last.
+  void suspectAside() {
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
-      if (!queue_.at(at).has(Queue::aside)) continue;
-      queue_.remove(at);
-      ++dropped;
+      if (queue_.at(at).has(Queue::aside)) queue_.mark(at, Queue::suspect, Queue::aside);
     }
-    droppedRefused_ += dropped;
-    notices.add(Notice::refused, {}, dropped);
+  }
+  /// The event in the request is refused alone again, while others were taken: it is wrong.
+  void dropSuspect() {
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      const Queue::Record record = queue_.at(at);
+      if (!record.has(Queue::inRequest) || record.round() != Queue::suspect) continue;
+      queue_.remove(at);
+      ++droppedRefused_;
+      notices.add(Notice::refused);
+    }
   }
   void giveUp(Moment now) {
     if (!inFlight_ || now.steadyMs < answerDueMs_) return;
@@ -3126,6 +3159,7 @@ class Engine {
   }
   bool writeStateLine(Buffer& out, Moment now) {
     if (now.steadyMs >= delivery_.barrierMs()) barrier_ = {};
+    if (barrier_.forMs != 0) barrier_.forMs = delivery_.barrierMs() - now.steadyMs;
     char* const memory = room();
     if (memory == nullptr) return false;
     Buffer content(memory, 2 * limits_.recordBytes());
@@ -3142,10 +3176,10 @@ class Engine {
   void noteGone(Moment now) {
     if (queue_.tellsGone()) file.note(now.steadyMs);
   }
-  void failFile() {
+  void failFile(Moment now) {
     file.mustRewrite = true;
     file.state = StorageState::failed;
-    file.retryAtMs = latestMs_ + CacheFile::retryMs;
+    file.retryAtMs = now.steadyMs + CacheFile::retryMs;
     notices.add(Notice::storageFailed);
   }
   std::size_t liveFileBytes() const {
@@ -3163,8 +3197,8 @@ class Engine {
     const std::int64_t sync = !file.unsynced ? never
                               : file.urgent  ? latestMs_
                                              : file.lastSyncMs + limits_.reportIntervalMs;
-    const std::int64_t rewrite = file.mustRewrite || queue_.lostTrack() ? file.retryAtMs
-                                 : file.mostlyDead(liveFileBytes())
+    const std::int64_t rewrite = file.mustRewrite ? file.retryAtMs
+                                 : queue_.lostTrack() || file.mostlyDead(liveFileBytes())
                                      ? file.lastRewriteMs + CacheFile::rewriteGapMs
                                      : never;
     return file.mustRewrite ? rewrite : lesser(append, lesser(sync, rewrite));
@@ -3236,7 +3270,6 @@ class Engine {
       queue_.mark(at, 0, Queue::inFile);  // the file knows
       queue_.remove(at);
       --accepted_;
-      --loading_.pushed;
     }
     loading_.gone.clear();
   }
@@ -3245,29 +3278,32 @@ class Engine {
     if (line.content.size() > limits_.maxEventBytes || !readEvent(line.content, facts)) {
       return countDamagedRecord();
     }
-    if (facts.id <= loading_.lastId && isQueued(facts.id)) return;
-    if (facts.sessionId != loading_.sessionId && !facts.isInit && line.kind != 'f') {
-      restoreInit(facts, now);
+    if (!loading_.seenAll || loading_.seen.contains(facts.id)) {
+      const std::size_t at = find(facts.id);
+      if (at != Queue::none) return queue_.mark(at, Queue::inFile);
     }
-    const bool first = facts.sessionId != loading_.sessionId;
+    if (!loading_.seen.add(facts.id, facts.id)) loading_.seenAll = false;
+    const bool another = facts.sessionId != loading_.sessionId;
+    const bool restored = another && !facts.isInit && line.kind != 'f' && restoreInit(facts, now);
+    const bool first = another && !restored;
     loading_.sessionId = facts.sessionId;
-    loading_.lastId = facts.id;
     unsigned flags = Queue::inFile | Queue::loaded | (facts.isInit ? Queue::init : 0u);
     if (first && !facts.isInit) flags |= Queue::first;
     if (first && line.kind == 'f') flags |= Queue::initSettled;
     restore(facts.id, line.content, birthOf(facts.dateMs, now), flags);
   }
-  bool isQueued(std::uint64_t id) const {
+  std::size_t find(std::uint64_t id) const {
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
-      if (queue_.at(at).id == id) return true;
+      if (queue_.at(at).id == id) return at;
     }
-    return false;
+    return Queue::none;
   }
   std::int64_t birthOf(std::int64_t dateMs, Moment now) const {
     const bool known = dateMs >= 0 && now.clockSet() && dateMs <= now.wallMs;
     return known ? now.steadyMs - lesser(now.wallMs - dateMs, limits_.cutoffMs + 1) : now.steadyMs;
   }
   void restore(std::uint64_t id, std::string_view text, std::int64_t bornMs, unsigned flags) {
+    if (queue_.bytes() + text.size() > queue_.maxBytes()) forgetLoadedGone();
     char* const memory = room();
     ++accepted_;
     const bool onlyLoaded = loading_.before > 0;
@@ -3277,12 +3313,12 @@ class Engine {
     }
     std::memcpy(memory + Queue::headerBytes, text.data(), text.size());
     queue_.push(id, bornMs, text.size(), flags);
-    ++loading_.pushed;
   }
   /// A session whose init was lost gets another, before anything else of it.
-  void restoreInit(const EventFacts& facts, Moment now) {
+  bool restoreInit(const EventFacts& facts, Moment now) {
     char* const memory = room();
-    if (memory == nullptr) return;
+    if (memory == nullptr) return false;
+    bool restored = false;
     if (nextId_ == 0) nextId_ = static_cast<std::uint64_t>(random.between(idLowest, idHighest));
     drawIds();
     const Session current = session_;
@@ -3295,11 +3331,12 @@ class Engine {
     if (encodeInit(memory, nextId_, dateMs, bytes) && queue_.makeRoom(bytes, droppedQueueFull_)) {
       queue_.push(nextId_++, birthOf(facts.dateMs, now), bytes, Queue::init | Queue::loaded);
       ++accepted_;
-      ++loading_.pushed;
+      restored = true;
       file.mustRewrite = true;  // it belongs before what it was made for
     }
     session_ = current;
     writeTail();
+    return restored;
   }
 
   Setup setup_;
@@ -4394,10 +4431,13 @@ class Core : public std::enable_shared_from_this<Core> {
     if (options_.onCustomData) {
       engine_.customData.reserve(options_.memory.data == nullptr ? 64u << 10
                                                                  : checked_.limits.maxEventBytes);
+      customData_.reserve(engine_.customData.capacity());
     }
     watchForks();
     forksBefore_ = forkCount().load();
   }
+
+  ~Core() { forgetUncaught(); }
 
   /// What the constructor of Client does, once there is a shared pointer to this.
   void start() {
@@ -4417,6 +4457,7 @@ class Core : public std::enable_shared_from_this<Core> {
   // ---- tracking ----
 
   Outcome accept(const Event& event) {
+    const auto self = options_.filter ? shared_from_this() : nullptr;  // it may end the client
     const Outcome state = usable();
     if (state != Outcome::ok) return state;
     if (!isOfUser(event.type) && !nameIsRight(event)) {
@@ -4428,19 +4469,22 @@ class Core : public std::enable_shared_from_this<Core> {
   }
   Outcome accept(const std::exception& error) {
     const auto report = [&] {
-      const std::string name = exceptionName(error);
+      std::string name = exceptionName(error);
+      if (isReserved(name)) name.insert(0, "::");
       const char* const message = error.what();
       return accept({Type::error, std::string_view(name).substr(0, 256), {}, Text(message), {}});
     };
     return attempt(report, Outcome::tooLarge);
   }
   Outcome setUserId(std::string_view id) {
+    const auto self = options_.filter ? shared_from_this() : nullptr;  // it may end the client
     const Outcome state = usable();
     if (state != Outcome::ok) return state;
     if (!passesFilter({Type::userId})) return Outcome::filtered;
     return run([&](Moment at) { return engine_.setUserId(id, at); });
   }
   Outcome setProps(Properties properties, bool overwrite) {
+    const auto self = options_.filter ? shared_from_this() : nullptr;  // it may end the client
     const Outcome state = usable();
     if (state != Outcome::ok) return state;
     if (!passesFilter({Type::props, {}, properties})) return Outcome::filtered;
@@ -4457,6 +4501,7 @@ class Core : public std::enable_shared_from_this<Core> {
   void enable() {
     if (isClosed() || inert_) return;
     Lock files(fileLock_);
+    if (closed_) return;
     if (closing_) return;
     if (!tracking_ && eraseWanted_) erase();
     if (!prepare()) return;
@@ -4763,7 +4808,8 @@ class Core : public std::enable_shared_from_this<Core> {
     const bool tells = !engine_.customData.empty() || !engine_.latestVersion.empty();
     if (tells || stopping_) return INT64_MIN;
     const std::int64_t notices = tellsDiagnostics() ? notices_.dueMs() : never;
-    return lesser(lesser(engine_.dueMs(), notices), eraseWanted_ ? eraseRetryMs_ : never);
+    return lesser(lesser(engine_.dueMs(), notices),
+                  eraseWanted_ && !tracking_ ? eraseRetryMs_ : never);
   }
   /// One request, if one is due. Here alone the transport is called, and no lock is held.
   bool send() {
@@ -4819,12 +4865,8 @@ class Core : public std::enable_shared_from_this<Core> {
     if (takeVersion(version)) {
       inside("onUpdate", false, [&] { return options_.onUpdate(version.view()), true; });
     }
-    std::string data;
-    if (takeData(data)) {
-      inside("onCustomData", false, [&] { return options_.onCustomData(data), true; });
-      Lock lock(lock_);
-      data.clear();
-      if (engine_.customData.empty()) engine_.customData.swap(data);  // its memory is used again
+    if (takeData()) {
+      inside("onCustomData", false, [&] { return options_.onCustomData(customData_), true; });
     }
     Fixed<256> message;
     Diagnostic diagnostic = {};
@@ -4837,10 +4879,11 @@ class Core : public std::enable_shared_from_this<Core> {
     engine_.latestVersion.clear();
     return !std::exchange(updateTold_, true);
   }
-  bool takeData(std::string& data) {
+  bool takeData() {
     Lock lock(lock_);
     if (engine_.customData.empty() || abandoned_) return false;
-    data.swap(engine_.customData);
+    customData_.swap(engine_.customData);
+    engine_.customData.clear();
     return static_cast<bool>(options_.onCustomData);
   }
   bool takeDiagnostic(Diagnostic& diagnostic, Buffer& message) {
@@ -4940,7 +4983,7 @@ class Core : public std::enable_shared_from_this<Core> {
       Lock lock(lock_);
       const Moment at = now();
       if (!storage_.exists() || abandoned_ || closed_) return;
-      const bool eraseDue = eraseWanted_ && at.steadyMs >= eraseRetryMs_;
+      const bool eraseDue = eraseWanted_ && !tracking_ && at.steadyMs >= eraseRetryMs_;
       const bool ahead = engine_.requestDueMs() <= at.steadyMs && engine_.unfiledEvents();
       if (!eraseDue && !engine_.fileDue(at) && !(ahead && engine_.file.works())) return;
     }
@@ -4991,7 +5034,9 @@ class Core : public std::enable_shared_from_this<Core> {
     }
     Lock lock(lock_);
     CacheFile& file = engine_.file;
-    if (state == StorageState::absent && file.known) engine_.fileLost(now());
+    if ((state == StorageState::absent || state == StorageState::locked) && file.known) {
+      engine_.fileLost(now());
+    }
     file.opened = true;
     file.known = file.known || state == StorageState::ready;
     file.state = state;
@@ -5000,6 +5045,7 @@ class Core : public std::enable_shared_from_this<Core> {
       file.retryAtMs = now().steadyMs + CacheFile::retryMs;
     }
     if (state == StorageState::ready && eraseWanted_) file.mustRewrite = true, eraseWanted_ = false;
+    if (state == StorageState::absent) eraseWanted_ = false;
     if (state == StorageState::locked) notices_.add(Notice::storageLocked);
     if (state == StorageState::foreign) notices_.add(Notice::storageForeign);
     if (state == StorageState::failed) notices_.add(Notice::storageFailed);
@@ -5080,7 +5126,7 @@ class Core : public std::enable_shared_from_this<Core> {
       const bool done = storage_.append(scratch_.view());
       {
         Lock lock(lock_);
-        engine_.appended(done, scratch_.size());
+        engine_.appended(done, scratch_.size(), now());
       }
       if (!done) return false;
     }
@@ -5295,6 +5341,7 @@ class Core : public std::enable_shared_from_this<Core> {
   std::int64_t sleepsUntilMs_ = INT64_MIN, eraseRetryMs_ = INT64_MIN;
   std::int64_t startMs_ = 0;
   unsigned forksBefore_ = 0;
+  std::string customData_;  // of the callback that runs; of the turn alone
   Stats last_;
 };
 

@@ -32,12 +32,12 @@ using nucleus::Stats;
 using nucleus::StorageState;
 using nucleus::Text;
 
-// ---- every allocation of the program, counted ----
+// ---- every allocation of this thread, counted where that is wanted ----
 
 namespace {
 
-bool counting = false;
-std::size_t allocations = 0;
+thread_local bool counting = false;
+thread_local std::size_t allocations = 0;
 
 void* allocate(std::size_t bytes) noexcept {
   if (counting) ++allocations;

@@ -15,6 +15,7 @@
 #if !defined(_WIN32)
 #include <fcntl.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -898,14 +899,15 @@ TEST_CASE("a program that is started meanwhile does not inherit the lock") {
   const StoragePtr storage = holderOf(path);
   REQUIRE(replace(*storage, "again"));
   const Pipe in, out;
-  const pid_t program = fork();
-  REQUIRE(program >= 0);
-  if (program == 0) {
-    dup2(in.ends[0], 0);
-    dup2(out.ends[1], 1);
-    execlp("cat", "cat", nullptr);
-    _exit(1);
-  }
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, in.ends[0], 0);
+  posix_spawn_file_actions_adddup2(&actions, out.ends[1], 1);
+  char name[] = "cat";
+  char* const arguments[] = {name, nullptr};
+  pid_t program = -1;
+  REQUIRE(posix_spawnp(&program, name, &actions, nullptr, arguments, nullptr) == 0);
+  posix_spawn_file_actions_destroy(&actions);
   in.put('x');
   CHECK(out.take() == 'x');
   storage->close();

@@ -445,7 +445,7 @@ TEST_CASE("what a file brings that is older goes before what waited already") {
   waiting.pushAll("iee");
   waiting.push(11, "loaded init", Queue::init | Queue::loaded);
   waiting.push(12, "loaded event", Queue::loaded);
-  waiting.queue.rotate(3);
+  waiting.queue.loadedFirst();
   CHECK(waiting.ids() == Numbers{11, 12, 1, 2, 3});
   CHECK(waiting.queue.events() == 5);
   CHECK(waiting.queue.bytes() == 53);
@@ -690,9 +690,9 @@ class Pair {
       for (std::size_t more = below(4); more > 0; --more) push(false, true, session, flags);
     }
     if (model_.items.size() < before || !queue().space(2 * (maxText + Queue::headerBytes))) return;
-    queue().rotate(before);
-    std::rotate(model_.items.begin(), model_.items.begin() + static_cast<std::ptrdiff_t>(before),
-                model_.items.end());
+    queue().loadedFirst();
+    std::stable_partition(model_.items.begin(), model_.items.end(),
+                          [](const auto& item) { return item.loaded; });
   }
   void told() {
     queue().goneIds().clear();

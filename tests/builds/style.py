@@ -5,8 +5,8 @@
 import re
 import sys
 
-ROOMS = ["Configuration", "Vocabulary", "Options", "Client", "Text", "Privacy", "Encode", "Queue", "Cache",
-         "Delivery", "Engine", "Platform", "Client, defined", "Licence"]
+ROOMS = ["Configuration", "Vocabulary", "Options", "Client", "Text", "Privacy", "Encode", "Queue",
+         "Cache", "Delivery", "Engine", "Platform", "Client, defined", "Licence"]
 PUBLIC = {"cstddef", "cstdint", "exception", "functional", "initializer_list", "memory", "string",
           "string_view", "type_traits"}
 BANNER = re.compile(r"// ==== (\d+)\. (.+?) ==== \S.*\S ====$")
@@ -31,7 +31,7 @@ def is_function(head):
 
 
 def functions(source):
-    """Name, first line, lines from signature to closing brace, deepest nesting, of each function."""
+    """Of each: name, first line, lines from signature to closing brace, deepest nesting."""
     code, found = code_of(source), []
     depth, head, outer, current = 0, 0, [], None
     for at, c in enumerate(code):
@@ -41,7 +41,7 @@ def functions(source):
                 first = head + len(text) - len(text.lstrip())
                 current = [name_of(text), code.count("\n", 0, first) + 1, depth, 0, []]
             elif current is not None:
-                block = bool(re.search(r"(\)|\belse|\bdo|\btry|\bconst|\bmutable|\])\s*$", text)) or not text.strip()
+                block = re.search(r"(^|\)|\]|\b(else|do|try|const|mutable))\s*$", text) is not None
                 current[4].append(block)
                 current[3] = max(current[3], sum(current[4]))
             depth, head = depth + 1, at + 1
@@ -78,7 +78,8 @@ def main(path):
     source = raw.decode("latin-1")
     lines = source.split("\n")
     numbered = list(enumerate(lines, 1))
-    banners = [(i, BANNER.match(line)) for i, line in numbered if "====" in line and "grep" not in line]
+    banners = [(i, BANNER.match(line)) for i, line in numbered
+               if "====" in line and "grep" not in line]
     titles = [m and (int(m[1]), m[2]) for _, m in banners]
 
     check("ASCII, LF, no tab, no blank at an end of line",
@@ -94,29 +95,32 @@ def main(path):
     check("no TODO", [f"line {i}: {line.strip()}" for i, line in numbered
                       if re.search(r"\b(TODO|FIXME|XXX|HACK)\b", line)])
     check("no warning is suppressed",
-          [f"line {i}: {line.strip()}" for i, line in numbered if re.search(r"#\s*pragma|_Pragma|NOLINT", line)])
+          [f"line {i}: {line.strip()}" for i, line in numbered
+           if re.search(r"#\s*pragma|_Pragma|NOLINT", line)])
     public = source[source.index("#define NUCLEUS_HPP"):source.index("#endif  // NUCLEUS_HPP")]
     included = set(re.findall(r"#include\s*[<\"](.*?)[>\"]", public))
     check("the public half includes the nine headers it may, and no other",
           sorted(f"<{name}>" for name in included ^ PUBLIC))
-    version = re.search(r'#define NUCLEUS_VERSION "(.*?)"', source)[1]
+    tag = re.search(r'#define NUCLEUS_VERSION "(.*?)"', source)[1].replace(".", "_")
     check("the tag of the symbols is the version",
-          [] if f" v{version.replace('.', '_')}_" in source else [f"no v{version.replace('.', '_')}_"])
+          [] if f" v{tag}_" in source else [f"there is no v{tag}_"])
 
     sizes = functions(source)
     by_lines = sorted(sizes, key=lambda f: f[2])
     share = lambda most: 100 * sum(f[2] < most for f in sizes) // len(sizes)
     name, at, longest, _ = by_lines[-1]
     deepest = max(sizes, key=lambda f: f[3])
-    check("no function over 40 lines", [f"{f[0]}, line {f[1]}: {f[2]}" for f in by_lines if f[2] > 40],
+    check("no function over 40 lines",
+          [f"{f[0]}, line {f[1]}: {f[2]}" for f in by_lines if f[2] > 40],
           f": {len(sizes)} functions, the longest {longest} ({name}, line {at}), "
           f"{share(8)} % under 8, {share(20)} % under 20")
-    check("no nesting over 3", [f"{f[0]}, line {f[1]}: {f[3]}" for f in sizes if f[3] > 3],
+    check("no nesting over 3",
+          [f"{f[0]}, line {f[1]}: {f[3]}" for f in sizes if f[3] > 3],
           f": the deepest {deepest[3]} ({deepest[0]}, line {deepest[1]})")
 
 
 def enclosing(lines, number):
-    """A guard: the line itself, or the #if that it belongs to, names NUCLEUS_HPP or NUCLEUS_BODY."""
+    """A guard: it, or the #if that it belongs to, names NUCLEUS_HPP or NUCLEUS_BODY."""
     depth = 0
     for line in reversed(lines[:number]):
         if re.match(r"\s*#\s*endif", line): depth += 1

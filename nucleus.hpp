@@ -88,7 +88,8 @@ constexpr bool isCharacter =
     std::is_same_v<T, char32_t> || std::is_same_v<T, std::decay_t<decltype(u8"x"[0])>>;
 
 template <class T>
-constexpr bool isNumber = std::is_arithmetic_v<T> && !isCharacter<T>;
+constexpr bool isNumber = std::is_floating_point_v<T> ||
+                          (std::is_integral_v<T> && sizeof(T) <= 8 && !isCharacter<T>);
 
 template <class T>
 constexpr bool isText = std::is_convertible_v<const T&, std::string_view> &&
@@ -183,11 +184,13 @@ class Properties {
   template <class T, std::size_t count,
             std::enable_if_t<std::is_same_v<std::remove_const_t<T>, Property>, int> = 0>
   constexpr Properties(T (&array)[count]) noexcept : Properties(array, count) {}
-  template <class List,
-            std::enable_if_t<std::is_convertible_v<decltype(std::declval<const List&>().data()),
-                                                   const Property*>,
-                             int> = 0>
-  constexpr Properties(const List& list) noexcept : Properties(list.data(), list.size()) {}
+  template <
+      class List,
+      std::enable_if_t<
+          std::is_same_v<std::decay_t<decltype(*std::declval<const List&>().data())>, Property>,
+          int> = 0>
+  constexpr Properties(const List& list) noexcept
+      : Properties(list.data(), static_cast<std::size_t>(list.size())) {}
 
   constexpr const Property* begin() const noexcept { return first_; }
   constexpr const Property* end() const noexcept { return first_ + count_; }
@@ -1507,7 +1510,7 @@ class Queue {
     unsigned flags = 0;
 
     bool has(unsigned flag) const { return (flags & flag) != 0; }
-    unsigned round() const { return flags & suspect; }
+    unsigned rank() const { return flags & suspect; }
   };
   static constexpr std::size_t headerBytes = 16;
   static constexpr std::size_t none = SIZE_MAX;
@@ -3007,7 +3010,7 @@ class Engine {
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
       const Queue::Record record = queue_.at(at);
       if (!isReady(record)) continue;
-      round = any ? lesser(round, record.round()) : record.round();
+      round = any ? lesser(round, record.rank()) : record.rank();
       any = true;
     }
     return any;
@@ -3021,7 +3024,7 @@ class Engine {
     post.body.add("{\"data\":[");
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
       const Queue::Record record = queue_.at(at);
-      if (!isReady(record) || record.round() != round) continue;
+      if (!isReady(record) || record.rank() != round) continue;
       const bool none = post.ids.count() == 0;
       const std::size_t size = post.body.size() + record.bytes + 3;
       if (!none && (size > delivery_.mostBytes() || post.ids.count() >= delivery_.mostEvents()))
@@ -3069,9 +3072,9 @@ class Engine {
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
       const Queue::Record record = queue_.at(at);
       if (!record.has(Queue::inRequest)) continue;
-      const unsigned round = record.round() == Queue::suspect
-                                 ? record.round()
-                                 : lesser<unsigned>(record.round() + laterBy, Queue::laterMost);
+      const unsigned round = record.rank() == Queue::suspect
+                                 ? record.rank()
+                                 : lesser<unsigned>(record.rank() + laterBy, Queue::laterMost);
       queue_.mark(at, flag | round, Queue::inRequest | Queue::suspect);
     }
   }
@@ -3121,7 +3124,7 @@ class Engine {
   void dropSuspect() {
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
       const Queue::Record record = queue_.at(at);
-      if (!record.has(Queue::inRequest) || record.round() != Queue::suspect) continue;
+      if (!record.has(Queue::inRequest) || record.rank() != Queue::suspect) continue;
       queue_.remove(at);
       ++droppedRefused_;
       notices.add(Notice::refused);
@@ -3698,14 +3701,14 @@ inline std::atomic<unsigned>& forkCount() {
 class OpenHandles {
  public:
   static void replace(int before, int after) {
-    for (std::atomic<int>& slot : slots()) {
+    for (std::atomic<int>& slot : handles()) {
       int expected = before;
       if (slot.compare_exchange_strong(expected, after)) return;
     }
   }
   template <class Close>
   static void closeAll(Close&& close) {
-    for (std::atomic<int>& slot : slots()) {
+    for (std::atomic<int>& slot : handles()) {
       const int handle = slot.exchange(-1);
       if (handle >= 0) close(handle);
     }
@@ -3713,10 +3716,10 @@ class OpenHandles {
 
  private:
   using Slots = std::atomic<int>[16];
-  static Slots& slots() {
-    static Slots slots = {{-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1},
-                          {-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1}};
-    return slots;
+  static Slots& handles() {
+    static Slots handles = {{-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1},
+                            {-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1}};
+    return handles;
   }
 };
 

@@ -579,9 +579,12 @@ TEST_CASE("a confirmation acknowledges all of its request, and nothing else") {
 TEST_CASE("a confirmation does not count in WebSocket mode") {
   Sender sender([](Options& options) { options.endpoint = "wss://localhost"; });
   sender.track(3);
+  sender.server().keeps = true;
   sender.server().then = pending;
   sender.passUntil(1);
   sender.client->receive(R"({"confirmation":true})");
+  CHECK(sender.stats().queuedEvents == 4);
+  sender.server().requests.at(0).reply(Server::with(200, R"({"confirmation":true})"));
   CHECK(sender.stats().queuedEvents == 4);
   sender.client->receive(Server::naming(sender.ids(0)));
   CHECK(sender.stats().queuedEvents == 0);

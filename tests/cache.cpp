@@ -509,7 +509,7 @@ TEST_CASE("the file never grows beyond twice maxQueueBytes and 64 KB") {
 }
 
 TEST_CASE("a file that is mostly alive is not rewritten") {
-  Program program;
+  Program program({}, [](Options& options) { options.maxBatchBytes = 64 << 10; });
   program.world.server->then = [](const Request& request) {
     std::vector<std::uint64_t> ids;
     for (const Json& each : fakes::Server::events(request.body())) {
@@ -1314,6 +1314,9 @@ TEST_CASE("a hostile file neither crashes nor hangs, and nothing wrong of it is 
       ours = ours || each.value("name", "") == "OURS";
     }
     CHECK(ours);
+    for (const Bytes& body : program.world.server->bodies) {
+      CHECK(idsOf(fakes::Server::events(body)).size() == fakes::Server::ids(body).size());
+    }
     const Stats stats = program.stats();
     CHECK(stats.queuedEvents == 0);
     CHECK(fakes::balanced(stats));

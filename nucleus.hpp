@@ -2615,6 +2615,21 @@ class Engine {
     if (out.size() == start) out.clear();
     if (queue_.unfiled() == queue_.end()) file.pendingSinceMs = never;
   }
+  /// What the storage said when it was opened. `stale`: what it holds is still to be erased.
+  void fileOpened(StorageState state, bool stale, Moment now) {
+    const bool gone = state == StorageState::absent || state == StorageState::locked;
+    if (gone && file.known) fileLost(now);
+    file.opened = true;
+    file.known = file.known || state == StorageState::ready;
+    file.state = state;
+    file.mustRewrite = file.mustRewrite || (stale && state == StorageState::ready);
+    if (state == StorageState::ready || state == StorageState::absent) return;
+    const bool foreign = state == StorageState::foreign;
+    file.retryAtMs = now.steadyMs + (foreign ? CacheFile::rewriteGapMs : CacheFile::retryMs);
+    notices.add(foreign                         ? Notice::storageForeign
+                : state == StorageState::locked ? Notice::storageLocked
+                                                : Notice::storageFailed);
+  }
   void appended(bool done, std::size_t bytes, Moment now) {
     queue_.written(done);
     file.bytes += bytes;
@@ -2669,6 +2684,10 @@ class Engine {
   void fileClosed() {
     file.opened = file.known = file.mustRewrite = file.unsynced = file.urgent = false;
     file.state = StorageState::absent;
+  }
+  bool isSyncDue(Moment now) const {
+    return file.unsynced &&
+           (file.urgent || now.steadyMs >= file.lastSyncMs + limits_.reportIntervalMs);
   }
   bool unfiledEvents() { return queue_.unfiled() != queue_.end(); }
   bool rewriteDue(Moment now) const {
@@ -4262,8 +4281,9 @@ inline std::shared_ptr<Storage> makeFileStorage(std::string path) {
 }  // namespace nucleus
 
 // ==== 13. Client, defined ==== where engine, clock, locks and host meet ====
-// `lock_` guards the engine, and nothing slow happens under it. `fileLock_` guards the storage; it
-// is taken first. The transport and the callbacks are called with neither.
+// Desk: the engine behind its lock; nothing slow happens under it. Disk: the storage behind its
+// own, which is taken first. Core: the host's calls and the worker; it calls the host under
+// neither.
 
 #if defined(NUCLEUS_SPLIT)  // NUCLEUS_BODY
 #define NUCLEUS_INLINE
@@ -4285,42 +4305,39 @@ class Checked {
     limits.cutoffMs = clamp("cutoffMs", options.cutoffMs, 1'000, 365 * dayMs);
     limits.answerTimeoutMs = clamp("answerTimeoutMs", options.answerTimeoutMs, 100, dayMs);
     limits.cacheDelayMs = clamp("cacheDelayMs", options.cacheDelayMs, 0, 3'600'000);
-    limits.maxEventBytes = bytes("maxEventBytes", options.maxEventBytes, 512, 8 << 20);
+    limits.maxEventBytes = clamp("maxEventBytes", options.maxEventBytes, 512, 8 << 20);
     limits.maxQueueBytes =
-        bytes("maxQueueBytes", options.maxQueueBytes, 2 * limits.maxEventBytes, 1 << 30);
+        clamp("maxQueueBytes", options.maxQueueBytes, 2 * limits.maxEventBytes, 1 << 30);
     limits.maxBatchBytes =
-        bytes("maxBatchBytes", options.maxBatchBytes, limits.maxEventBytes + 16, 64 << 20);
+        clamp("maxBatchBytes", options.maxBatchBytes, limits.maxEventBytes + 16, 64 << 20);
     if (options.memory.data != nullptr) fit(options.memory.bytes);
   }
 
   Limits limits;
 
+  /// Of memory, for all but the requests.
   static std::size_t need(const Limits& limits) {
     return limits.queueCapacity() + 2 * limits.tailBytes() + limits.deviceBytes() +
            limits.propsBytes() + limits.scratchBytes() + 6 * Arena::alignment;
   }
+  /// And with one request of each kind.
+  static std::size_t needWithPosts(const Limits& limits) {
+    return need(limits) + limits.postCapacity() + heartbeatBytes + 2 * Arena::alignment;
+  }
   static constexpr std::size_t heartbeatBytes = 1024;
 
  private:
-  std::int64_t clamp(std::string_view name, std::int64_t value, std::int64_t lowest,
-                     std::int64_t highest) {
-    const std::int64_t clamped = lesser(greater(value, lowest), highest);
-    if (clamped != value) notices_.add(Notice::optionClamped, name);
-    return clamped;
-  }
-  std::size_t bytes(std::string_view name, std::size_t value, std::size_t lowest,
-                    std::size_t highest) {
-    const std::size_t clamped = lesser(greater(value, lowest), highest);
+  template <class Number>
+  Number clamp(std::string_view name, Number value, std::common_type_t<Number> lowest,
+               std::common_type_t<Number> highest) {
+    const Number clamped = lesser(greater(value, lowest), highest);
     if (clamped != value) notices_.add(Notice::optionClamped, name);
     return clamped;
   }
   /// Lowers the limits until everything fits into the host's memory, if it can.
   void fit(std::size_t memory) {
     const Limits before = limits;
-    const auto tooMuch = [&] {
-      return need(limits) + limits.postCapacity() + heartbeatBytes + 3 * Arena::alignment > memory;
-    };
-    while (tooMuch() && limits.maxEventBytes >= 512) {
+    while (needWithPosts(limits) + Arena::alignment > memory && limits.maxEventBytes >= 512) {
       const std::size_t batchLeast = limits.maxEventBytes + 16,
                         queueLeast = 2 * limits.maxEventBytes;
       if (limits.maxBatchBytes > batchLeast) {
@@ -4331,12 +4348,12 @@ class Checked {
         limits.maxEventBytes = limits.maxEventBytes * 7 / 8;
       }
     }
-    if (limits.maxEventBytes != before.maxEventBytes)
-      notices_.add(Notice::optionClamped, "maxEventBytes");
-    if (limits.maxBatchBytes != before.maxBatchBytes)
-      notices_.add(Notice::optionClamped, "maxBatchBytes");
-    if (limits.maxQueueBytes != before.maxQueueBytes)
-      notices_.add(Notice::optionClamped, "maxQueueBytes");
+    const auto tell = [this](std::string_view name, std::size_t was, std::size_t is) {
+      if (was != is) notices_.add(Notice::optionClamped, name);
+    };
+    tell("maxEventBytes", before.maxEventBytes, limits.maxEventBytes);
+    tell("maxBatchBytes", before.maxBatchBytes, limits.maxBatchBytes);
+    tell("maxQueueBytes", before.maxQueueBytes, limits.maxQueueBytes);
   }
 
   Notices& notices_;
@@ -4375,6 +4392,24 @@ inline std::string trackUrl(std::string endpoint, const std::string& appId) {
 inline bool isReserved(std::string_view name) {
   return name == "init" || name.substr(0, 6) == "error:" || name.substr(0, 8) == "nucleus:";
 }
+
+/// The engine behind its lock, and what time it is.
+struct Desk {
+  Desk(const Setup& setup, Arena& arena, Notices& notices, std::shared_ptr<Clock> hostClock)
+      : engine(setup, arena, notices), clock(std::move(hostClock)), startMs(clock->steadyMs()) {}
+
+  Engine engine;
+  Mutex mutex;
+  const std::shared_ptr<Clock> clock;
+  const std::int64_t startMs;
+
+  /// Steady time counts from the start of the client.
+  Moment now() const {
+    const auto steady = static_cast<std::uint64_t>(clock->steadyMs());
+    return {clock->wallMs(),
+            static_cast<std::int64_t>(steady - static_cast<std::uint64_t>(startMs))};
+  }
+};
 
 /// The host's storage, which may throw.
 class HostStorage {
@@ -4421,26 +4456,360 @@ class HostStorage {
   std::shared_ptr<Storage> storage_;
 };
 
+/// How much is to leave the file.
+enum class Erasure : unsigned char { none, unsent, all };
+
+/// Carries the engine's text into the storage and back. Every call is made with `mutex` held; the
+/// engine's lock is taken for moments, and never while the storage works.
+class Disk {
+ public:
+  Disk(Desk& desk, std::shared_ptr<Storage> storage, Buffer scratch)
+      : desk_(desk), engine_(desk.engine), storage_(std::move(storage)), scratch_(scratch) {
+    engine_.file.wanted = storage_.exists();
+  }
+
+  Mutex mutex;
+
+  bool exists() const { return storage_.exists(); }
+
+  /// What is due, or needed for a request that is.
+  void work() {
+    if (!isWorkDue()) return;
+    if (isTracking()) store(isSyncDue());
+    else erase();
+  }
+  /// All that is pending goes into the file.
+  bool store(bool synced) {
+    if (ended_ || !exists() || !isTracking()) return false;
+    if (!isUsable() && !open()) return false;
+    if (synced && isUsable() && storage_.vanished()) {
+      lose();
+      if (!open()) return false;
+    }
+    if (isRewriteDue()) return rewrite();
+    return append() && (!synced || sync());
+  }
+  /// The same, for the last time.
+  bool storeLast() {
+    if (!store(true)) return false;
+    {
+      Lock lock(desk_.mutex);
+      if (!engine_.worthTidying()) return true;
+    }
+    return rewrite();
+  }
+  /// Opens what is there and reads it. True: it can be written, or made.
+  bool open() {
+    StorageState state = storage_.open();
+    if (state == StorageState::ready && !engine_.file.known && !readOpened(false)) {
+      storage_.close();
+      state = StorageState::foreign;
+    }
+    if (state == StorageState::locked) {
+      if (!isTracking()) readOpened(true);
+      storage_.close();
+    }
+    Lock lock(desk_.mutex);
+    engine_.fileOpened(state, wanted_ != Erasure::none, desk_.now());
+    const bool usable = state == StorageState::ready || state == StorageState::absent;
+    if (usable) wanted_ = Erasure::none;  // what was still to be erased was not read
+    return usable;
+  }
+  /// The first line of the file, and nothing else, is read. What cannot be understood is a no.
+  Consent rememberedChoice() {
+    if (!exists()) return Consent::notAsked;
+    const StorageState state = storage_.open();
+    engine_.file.opened = true;
+    if (state == StorageState::absent) return Consent::notAsked;
+    if (state == StorageState::foreign || state == StorageState::failed) return Consent::refused;
+    Fixed<128> line;
+    storage_.read(0, line);
+    Consent choice = Consent::refused;
+    std::size_t bytes = 0;
+    const Owner owner = readFirstLine(line.view(), appId(), choice, bytes);
+    return owner == Owner::us ? choice : Consent::refused;
+  }
+  void close() {
+    if (exists() && engine_.file.opened) storage_.close();
+    engine_.fileClosed();
+  }
+  /// For good; what is known of the file stays known.
+  void end() {
+    if (exists() && engine_.file.opened) storage_.close();
+    ended_ = true;
+  }
+
+  // ---- erasure; what is wanted is said under the engine's lock alone ----
+
+  void want(Erasure erasure) { wanted_ = greater(wanted_, erasure); }
+  bool isErasureWanted() const { return wanted_ != Erasure::none && !engine_.tracking(); }
+  std::int64_t eraseDueMs() const { return isErasureWanted() ? eraseRetryMs_ : never; }
+  /// There may be something to erase again; but no more than what was unsent before.
+  void enabled() {
+    done_ = Erasure::none;
+    wanted_ = lesser(wanted_, Erasure::unsent);
+  }
+  /// What was unsent leaves the file, or all of it goes. False: not now, but it is tried again.
+  bool erase() {
+    Erasure erasure;
+    {
+      Lock lock(desk_.mutex);
+      if (done_ >= wanted_ || !exists()) return wanted_ = Erasure::none, true;
+      erasure = wanted_;
+    }
+    const bool erased = eraseFile(erasure);
+    const bool closes = !isTracking();
+    if (closes) storage_.close();
+    Lock lock(desk_.mutex);
+    if (closes) engine_.fileClosed();
+    if (erased) done_ = erasure;
+    if (done_ >= wanted_) wanted_ = Erasure::none;
+    eraseRetryMs_ = desk_.now().steadyMs + CacheFile::retryMs;
+    if (!erased) engine_.notices.add(Notice::eraseFailed);
+    return erased;
+  }
+
+ private:
+  std::string_view appId() const { return engine_.setup().appId; }
+  bool isTracking() const {
+    Lock lock(desk_.mutex);
+    return engine_.tracking();
+  }
+  bool isWorkDue() const {
+    Lock lock(desk_.mutex);
+    const Moment now = desk_.now();
+    if (!exists() || ended_) return false;
+    const bool ahead = engine_.requestDueMs() <= now.steadyMs && engine_.unfiledEvents();
+    return engine_.fileDue(now) || (ahead && engine_.file.works()) || eraseDueMs() <= now.steadyMs;
+  }
+  bool isSyncDue() const {
+    Lock lock(desk_.mutex);
+    return engine_.isSyncDue(desk_.now());
+  }
+  bool isUsable() const {
+    Lock lock(desk_.mutex);
+    return engine_.file.usable();
+  }
+  bool isRewriteDue() const {
+    Lock lock(desk_.mutex);
+    return engine_.rewriteDue(desk_.now());
+  }
+  void lose() {
+    storage_.close();
+    Lock lock(desk_.mutex);
+    engine_.fileLost(desk_.now());
+    engine_.notices.add(Notice::storageVanished);
+  }
+
+  // ---- out ----
+
+  bool append() {
+    for (;;) {
+      scratch_.clear();
+      {
+        Lock lock(desk_.mutex);
+        if (!engine_.fileWouldOverflow(scratch_.capacity())) engine_.gather(scratch_, desk_.now());
+        else break;
+      }
+      if (scratch_.empty()) return true;
+      seal(scratch_.data(), scratch_.size());
+      const bool done = storage_.append(scratch_.view());
+      Lock lock(desk_.mutex);
+      engine_.appended(done, scratch_.size(), desk_.now());
+      if (!done) return false;
+    }
+    return rewrite();
+  }
+  bool sync() {
+    const bool done = storage_.sync();
+    Lock lock(desk_.mutex);
+    engine_.synced(done, desk_.now());
+    return done;
+  }
+  /// A new file with all that there is.
+  bool rewrite() {
+    std::size_t bytes = 0;
+    bool done = storage_.beginReplace();
+    for (bool begins = true; done; begins = false) {
+      scratch_.clear();
+      {
+        Lock lock(desk_.mutex);
+        engine_.gatherAll(scratch_, begins, desk_.now());
+      }
+      if (scratch_.empty()) break;
+      seal(scratch_.data(), scratch_.size());
+      bytes += scratch_.size();
+      done = storage_.write(scratch_.view());
+    }
+    done = done && storage_.commitReplace();
+    Lock lock(desk_.mutex);
+    engine_.rewritten(done, bytes, desk_.now());
+    return done;
+  }
+  bool eraseFile(Erasure erasure) {
+    const StorageState state = storage_.open();
+    const bool ours = state == StorageState::ready && (engine_.file.known || readIds());
+    if (!ours && state != StorageState::absent) {
+      return state == StorageState::foreign || state == StorageState::ready;
+    }
+    if (engine_.setup().remember || (ours && erasure != Erasure::all)) return rewrite();
+    return !ours || storage_.erase();
+  }
+
+  // ---- in ----
+
+  /// False: it is not ours. What is still to be erased from it does not come back.
+  bool readOpened(bool idsOnly) { return wanted_ != Erasure::none ? readIds() : read(idsOnly); }
+  /// The random ids, which stay when all else is erased. False: the file is not ours.
+  bool readIds() {
+    if (!read(true)) return false;
+    Lock lock(desk_.mutex);
+    if (engine_.tracking()) return true;
+    if (wanted_ == Erasure::all) engine_.forget();
+    else engine_.disable();
+    return true;
+  }
+  /// False: it is not ours. `idsOnly`: the events are left alone.
+  bool read(bool idsOnly) {
+    std::size_t at = 0, first = 0;
+    scratch_.clear();
+    fill(at);
+    Consent choice = Consent::notAsked;
+    const Owner owner = readFirstLine(scratch_.view(), appId(), choice, first);
+    const bool damaged = owner == Owner::damaged;
+    const bool ours = owner == Owner::us || scratch_.empty() ||
+                      (damaged && (isTornFirstLine(scratch_.view()) || namesUs(scratch_.view())));
+    if (!ours) return false;
+    if (owner == Owner::us) scratch_.dropFront(lesser(first + 1, scratch_.size()));
+    {
+      Lock lock(desk_.mutex);
+      engine_.loadBegins();
+    }
+    while (readRecords(at, idsOnly)) fill(at);
+    Lock lock(desk_.mutex);
+    engine_.loadEnds(!idsOnly, desk_.now());
+    engine_.file.freshLine = true;  // whatever its end looks like
+    engine_.file.bytes = idsOnly ? 0 : at;
+    if (owner != Owner::us) engine_.file.mustRewrite = true;
+    return true;
+  }
+  void fill(std::size_t& at) { at += storage_.read(at, scratch_); }
+  /// False: all is read.
+  bool readRecords(std::size_t at, bool idsOnly) {
+    Fixed<1> more;
+    const bool last = storage_.read(at, more) == 0;
+    const bool stuck = scratch_.room() == 0;
+    Lock lock(desk_.mutex);
+    std::size_t used = engine_.load(scratch_.view(), last, idsOnly, desk_.now());
+    if (used == 0 && stuck) used = engine_.load(scratch_.view(), true, idsOnly, desk_.now());
+    scratch_.dropFront(used);
+    return !last;
+  }
+  /// Whether a file ends within what would be our first line.
+  bool isTornFirstLine(std::string_view text) const {
+    Fixed<128> expected;
+    writeFirstLine(expected, appId(), Consent::notAsked);
+    const std::size_t known = lesser(text.size(), expected.view().rfind(" - "));
+    return text.find('\n') == std::string_view::npos &&
+           text.substr(0, known) == expected.view().substr(0, known);
+  }
+  /// Whether a record of state, close to the front, says that the file is ours.
+  bool namesUs(std::string_view text) const {
+    while (!text.empty()) {
+      Line line;
+      State state;
+      std::size_t bytes = 0;
+      if (readLine(text, line, bytes) && line.kind == 's' && readState(line.content, state) &&
+          sameString(state.appId, appId())) {
+        return true;
+      }
+      text.remove_prefix(lesser(text.find('\n'), text.size() - 1) + 1);
+    }
+    return false;
+  }
+
+  Desk& desk_;
+  Engine& engine_;
+  HostStorage storage_;
+  Buffer scratch_;
+  bool ended_ = false;
+  Erasure wanted_ = Erasure::none, done_ = Erasure::none;  // under the engine's lock
+  std::int64_t eraseRetryMs_ = INT64_MIN;                  // the same
+};
+
+/// std::terminate, told to the clients that asked for it before it takes its course.
+template <class Reporter>
+class Uncaught {
+ public:
+  static void watch(Reporter* reporter) {
+    Uncaught& all = instance();
+    if (!all.replace(nullptr, reporter) || all.installed_) return;
+    all.previous_ = std::set_terminate(report);
+    all.installed_ = true;
+  }
+  static void forget(Reporter* reporter) {
+    Uncaught& all = instance();
+    if (!all.replace(reporter, nullptr) || std::get_terminate() != report) return;
+    for (const std::atomic<Reporter*>& slot : all.reporters_) {
+      if (slot != nullptr) return;
+    }
+    std::set_terminate(all.previous_);
+    all.installed_ = false;
+  }
+
+ private:
+  static Uncaught& instance() {
+    static Uncaught all;
+    return all;
+  }
+  bool replace(Reporter* before, Reporter* after) {
+    for (std::atomic<Reporter*>& slot : reporters_) {
+      Reporter* expected = before;
+      if (slot.compare_exchange_strong(expected, after)) return true;
+    }
+    return false;
+  }
+  [[noreturn]] static void report() {
+    for (std::atomic<Reporter*>& slot : instance().reporters_) {
+      Reporter* const reporter = slot.exchange(nullptr);
+      if (reporter == nullptr) continue;
+      describeUncaught([reporter](const std::string& name, std::string_view message) {
+        reporter->accept({Type::error, std::string_view(name).substr(0, 256), {}, message, {}});
+      });
+    }
+    if (instance().previous_ != nullptr) instance().previous_();
+    std::abort();
+  }
+
+  std::atomic<Reporter*> reporters_[8] = {};
+  std::terminate_handler previous_ = nullptr;
+  bool installed_ = false;
+};
+
+/// How far the end has come. Calls answer `shutDown` from the second on.
+enum class Phase : unsigned char {
+  running,
+  lastDelivery,  // the worker sends what it can
+  stopping,      // the worker, or who polls, is to return
+  stopped,       // it has, or is left behind in the host's code: nothing of the host is used there
+  closed
+};
+
 class Core : public std::enable_shared_from_this<Core> {
  public:
   explicit Core(Options options)
-      : options_(std::move(options)), checked_(options_, notices_), memory_(allocate()),
-        arena_(memory(), memoryBytes()), engine_(setup(), arena_, notices_),
-        scratch_(arena_.buffer(checked_.limits.scratchBytes())), storage_(chooseStorage()) {
-    engine_.file.wanted = storage_.exists();
-    clock_ = options_.clock != nullptr ? options_.clock : std::make_shared<SystemClock>();
-    startMs_ = clock_->steadyMs();
-    if (!options_.entropy) options_.entropy = systemEntropy;
+      : options_(complete(std::move(options))), checked_(options_, notices_), memory_(allocate()),
+        arena_(memory(), memoryBytes()), desk_(setup(), arena_, notices_, options_.clock),
+        disk_(desk_, chooseStorage(), arena_.buffer(checked_.limits.scratchBytes())) {
     if (options_.onCustomData) {
-      engine_.customData.reserve(options_.memory.data == nullptr ? 64u << 10
-                                                                 : checked_.limits.maxEventBytes);
+      engine_.customData.reserve(hostMemory() ? checked_.limits.maxEventBytes : 64u << 10);
       customData_.reserve(engine_.customData.capacity());
     }
     watchForks();
     forksBefore_ = forkCount().load();
   }
 
-  ~Core() { forgetUncaught(); }
+  ~Core() { Uncaught<Core>::forget(this); }
 
   /// What the constructor of Client does, once there is a shared pointer to this.
   void start() {
@@ -4454,21 +4823,13 @@ class Core : public std::enable_shared_from_this<Core> {
       beginTracking();
     }
     if (options_.background) startWorker();
-    if (options_.reportUncaught) watchUncaught();
+    if (options_.reportUncaught) Uncaught<Core>::watch(this);
   }
 
-  // ---- tracking ----
+  // ---- what is tracked ----
 
   Outcome accept(const Event& event) {
-    const auto self = options_.filter ? shared_from_this() : nullptr;  // it may end the client
-    const Outcome state = usable();
-    if (state != Outcome::ok) return state;
-    if (!isOfUser(event.type) && !nameIsRight(event)) {
-      note(Notice::invalidName, event.name);
-      return isReserved(event.name) ? Outcome::reservedName : Outcome::invalidName;
-    }
-    if (!passesFilter(event)) return Outcome::filtered;
-    return run([&](Moment at) { return engine_.accept(event, at); }, event.type == Type::error);
+    return take(event, [&](Moment at) { return engine_.accept(event, at); });
   }
   Outcome accept(const std::exception& error) {
     const auto report = [&] {
@@ -4480,114 +4841,105 @@ class Core : public std::enable_shared_from_this<Core> {
     return attempt(report, Outcome::tooLarge);
   }
   Outcome setUserId(std::string_view id) {
-    const auto self = options_.filter ? shared_from_this() : nullptr;  // it may end the client
-    const Outcome state = usable();
-    if (state != Outcome::ok) return state;
-    if (!passesFilter({Type::userId})) return Outcome::filtered;
-    return run([&](Moment at) { return engine_.setUserId(id, at); });
+    return take({Type::userId}, [&](Moment at) { return engine_.setUserId(id, at); });
   }
   Outcome setProps(Properties properties, bool overwrite) {
-    const auto self = options_.filter ? shared_from_this() : nullptr;  // it may end the client
-    const Outcome state = usable();
-    if (state != Outcome::ok) return state;
-    if (!passesFilter({Type::props, {}, properties})) return Outcome::filtered;
-    return run([&](Moment at) { return engine_.setProps(properties, overwrite, at); });
-  }
-  Outcome startSession() {
-    const Outcome state = usable();
-    return state != Outcome::ok ? state
-                                : run([&](Moment at) { return engine_.accept({Type::init}, at); });
+    return take({Type::props, {}, properties},
+                [&](Moment at) { return engine_.setProps(properties, overwrite, at); });
   }
 
   // ---- consent ----
 
   void enable() {
-    if (isClosed() || inert_) return;
-    Lock files(fileLock_);
-    if (closed_) return;
-    if (closing_) return;
-    if (!tracking_ && eraseWanted_) erase();
+    if (!isOpen()) return;
+    Lock files(disk_.mutex);
+    if (phase_ != Phase::running) return;
+    if (isErasureWanted()) disk_.erase();
     if (!prepare()) return;
     {
-      const Moment at = now();
-      Lock lock(lock_);
-      erased_ = eraseAll_ = false;
-      engine_.enable(at);
+      Lock lock(mutex_);
+      disk_.enabled();
+      engine_.enable(now());
       tracking_ = engine_.tracking();
       wakeWorker();
     }
-    if (options_.rememberTrackingChoice || options_.cacheDelayMs == 0) store(true);
+    if (options_.rememberTrackingChoice || checked_.limits.cacheDelayMs == 0) disk_.store(true);
   }
-  /// `all`: the ids too.
-  bool disable(bool all) {
+  bool disable(Erasure erasure) {
     if (isForked() || !isConfigured()) return true;
     {
-      Lock lock(lock_);
+      Lock lock(mutex_);
       tracking_ = false;
       ++*epoch_;  // cancels what the host was handed
-      if (all) engine_.forget();
+      if (erasure == Erasure::all) engine_.forget();
       else engine_.disable();
-      eraseWanted_ = true;
-      if (all) eraseAll_ = true;
-      if (all) erased_ = false;
+      disk_.want(erasure);
       settled_.notify();
     }
-    Lock files(fileLock_);
-    return erase();
+    Lock files(disk_.mutex);
+    const bool erased = disk_.erase();
+    Lock lock(mutex_);
+    wakeWorker();
+    return erased;
   }
   bool tracking() const { return tracking_.load() && !isClosed(); }
   Consent consent() {
     if (isForked()) return Consent::notAsked;
-    Lock lock(lock_);
+    Lock lock(mutex_);
     return engine_.consent;
   }
 
   // ---- delivery ----
 
   bool flush(std::int64_t timeoutMs) {
-    if (isClosed() || inert_ || isInside()) return false;
+    if (!isOpen() || isInside()) return false;
     const bool delivered = deliver(timeoutMs);
-    if (stopRequested_ && !workerRuns_) shutdown(0);
+    if (isEndWanted()) shutdown(0);
     return delivered;
   }
   void poll() {
     if (isClosed() || isInside()) return;
     {
-      Lock lock(lock_);
-      if (workerRuns_ || turning_ || dueMs() > now().steadyMs) return;
+      Lock lock(mutex_);
+      if (hasWorker_ || turning_ || dueMs() > now().steadyMs) return;
       turning_ = true;
     }
     turn();
-    endTurn();
+    {
+      Lock lock(mutex_);
+      turning_ = false;
+      settled_.notify();
+    }
+    if (isEndWanted()) shutdown(0);
   }
   void receive(std::string_view message) {
-    if (isClosed() || inert_) return;
-    Lock lock(lock_);
+    if (!isOpen()) return;
+    Lock lock(mutex_);
     engine_.receive(message, now());
     answered();
   }
   void reply(Post& post, const Response& response) {
     if (isClosed()) return;
-    Lock lock(lock_);
+    Lock lock(mutex_);
     engine_.settle(post, response, now());
     answered();
   }
   void online(bool connected) {
-    if (isClosed() || inert_) return;
-    Lock lock(lock_);
+    if (!isOpen()) return;
+    Lock lock(mutex_);
     engine_.online(connected, now());
-    wake_.notify();
+    wakeWorker();
   }
   bool persist() {
-    if (isClosed() || inert_ || isInside()) return false;
-    Lock files(fileLock_);
-    return store(true);
+    if (!isOpen() || isInside()) return false;
+    Lock files(disk_.mutex);
+    return disk_.store(true);
   }
   Stats stats() {
     Stats stats;
     if (isForked()) return stats;
-    Lock lock(lock_);
-    if (closed_) return last_;
+    Lock lock(mutex_);
+    if (phase_ == Phase::closed) return last_;
     engine_.fill(stats, now());
     return stats;
   }
@@ -4597,14 +4949,13 @@ class Core : public std::enable_shared_from_this<Core> {
   /// Once; whoever calls it meanwhile waits for it.
   bool shutdown(std::int64_t timeoutMs) {
     if (isForked()) return false;
-    if (isInside()) return stopLater(), false;
-    {
-      Lock lock(lock_);
-      closing_ = true;
-      if (finishing_) return waitUntil(timeoutMs, [] { return false; }), safe_;
-      finishing_ = true;
+    if (isInside()) return endLater(), false;
+    if (claimEnd()) {
+      finish(timeoutMs, false);
+    } else {
+      Lock lock(mutex_);
+      waitUntil(timeoutMs, [] { return false; });
     }
-    finish(timeoutMs, false);
     return safe_;
   }
   void end() { shutdown(options_.shutdownTimeoutMs); }
@@ -4612,27 +4963,27 @@ class Core : public std::enable_shared_from_this<Core> {
  private:
   // ---- the start ----
 
+  static Options complete(Options options) {
+    if (options.clock == nullptr) options.clock = std::make_shared<SystemClock>();
+    if (!options.entropy) options.entropy = systemEntropy;
+    return options;
+  }
   bool hostMemory() const { return options_.memory.data != nullptr; }
   std::unique_ptr<char, Free> allocate() {
-    if (hostMemory()) return nullptr;
-    return std::unique_ptr<char, Free>(
-        static_cast<char*>(std::malloc(Checked::need(checked_.limits))));
+    const std::size_t bytes = hostMemory() ? 0 : Checked::need(checked_.limits);
+    return std::unique_ptr<char, Free>(bytes == 0 ? nullptr
+                                                  : static_cast<char*>(std::malloc(bytes)));
   }
   /// The host's, from its first aligned word on, or our own; null if it is not enough.
   char* memory() const {
     if (!hostMemory()) return memory_.get();
-    const bool enough = options_.memory.bytes >= misalignment() + hostNeed();
-    return enough ? static_cast<char*>(options_.memory.data) + misalignment() : nullptr;
-  }
-  std::size_t misalignment() const {
-    return (0 - reinterpret_cast<std::uintptr_t>(options_.memory.data)) % Arena::alignment;
-  }
-  std::size_t hostNeed() const {
-    return Checked::need(checked_.limits) + checked_.limits.postCapacity() +
-           Checked::heartbeatBytes + 2 * Arena::alignment;
+    const auto address = reinterpret_cast<std::uintptr_t>(options_.memory.data);
+    const std::size_t skipped = (0 - address) % Arena::alignment;
+    const bool enough = options_.memory.bytes >= skipped + memoryBytes();
+    return enough ? static_cast<char*>(options_.memory.data) + skipped : nullptr;
   }
   std::size_t memoryBytes() const {
-    return memory() == nullptr ? 0 : hostMemory() ? hostNeed() : Checked::need(checked_.limits);
+    return hostMemory() ? Checked::needWithPosts(checked_.limits) : Checked::need(checked_.limits);
   }
   Setup setup() const {
     Setup setup;
@@ -4667,93 +5018,95 @@ class Core : public std::enable_shared_from_this<Core> {
     device.totalRamGb = (systemRamBytes() + (1u << 29)) >> 30;
   }
   void beginTracking() {
-    Lock files(fileLock_);
-    if (options_.rememberTrackingChoice) engine_.consent = rememberedChoice();
+    Lock files(disk_.mutex);
+    if (options_.rememberTrackingChoice) engine_.consent = disk_.rememberedChoice();
     const bool asksNot = options_.respectDoNotTrack && asksNotToTrack(environment("DO_NOT_TRACK"));
-    if (!enabledAtStart(engine_.consent, asksNot, options_.disableTracking)) {
-      if (storage_.exists() && engine_.file.opened) storage_.close();
-      engine_.file.opened = false;
-      return;
-    }
+    if (!enabledAtStart(engine_.consent, asksNot, options_.disableTracking)) return disk_.close();
     if (!prepare()) return;
     engine_.begin(now());
     tracking_ = engine_.tracking();
-    if (options_.cacheDelayMs == 0) store(false);
+    if (checked_.limits.cacheDelayMs == 0) disk_.store(false);
   }
-  /// The first line of the file, and nothing else, is read. What cannot be understood is a no.
-  Consent rememberedChoice() {
-    if (!storage_.exists()) return Consent::notAsked;
-    const StorageState state = storage_.open();
-    engine_.file.opened = true;
-    if (state == StorageState::absent) return Consent::notAsked;
-    if (state == StorageState::foreign || state == StorageState::failed) return Consent::refused;
-    Fixed<128> line;
-    storage_.read(0, line);
-    Consent choice = Consent::refused;
-    std::size_t bytes = 0;
-    const Owner owner = readFirstLine(line.view(), options_.appId, choice, bytes);
-    return owner == Owner::us ? choice : Consent::refused;
-  }
-  /// Chance and the file, before tracking begins. The file lock is held.
+  /// Chance and the file, before tracking begins. The file's lock is held.
   bool prepare() {
     if (!engine_.random.seeded()) {
       Random random;
       const auto seed = [&] { return random.seed(options_.entropy); };
       if (!attempt(seed, false)) return inert_ = true, note(Notice::noEntropy), false;
-      Lock lock(lock_);
+      Lock lock(mutex_);
       engine_.random = random;
     }
-    if (storage_.exists() && !tracking_) openFile();
+    if (disk_.exists() && !tracking_) disk_.open();
     return true;
   }
   void startWorker() {
-    workerRuns_ = true;
+    hasWorker_ = true;
     const auto body = [self = shared_from_this()] { self->work(); };
-    workerRuns_ = attempt([&] { return worker_.start(body); }, false);
-    if (!workerRuns_) note(Notice::noThread);
+    hasWorker_ = attempt([&] { return worker_.start(body); }, false);
+    if (!hasWorker_) note(Notice::noThread);
   }
 
   // ---- callers ----
 
+  bool isConfigured() const { return isIdentifier(options_.appId) && memory() != nullptr; }
+  bool isForked() const { return forkCount().load(std::memory_order_relaxed) != forksBefore_; }
+  bool isClosed() const { return phase_ == Phase::closed || isForked(); }
+  bool isOpen() const { return !isClosed() && !inert_; }
+  bool isInside() const { return callbackOwner() == this || isInFilter(); }
+  bool isInFilter() const { return callbackOwner() == &options_.filter; }
+  bool isErasureWanted() const {
+    Lock lock(mutex_);
+    return disk_.isErasureWanted();
+  }
   Outcome usable() const {
-    if (isClosed() || closing_) return Outcome::shutDown;
+    if (phase_ != Phase::running || isForked()) return Outcome::shutDown;
     if (inert_) return Outcome::notConfigured;
     return tracking_ ? Outcome::ok : Outcome::trackingDisabled;
   }
-  bool isConfigured() const { return isIdentifier(options_.appId) && memory() != nullptr; }
-  bool isForked() const { return forkCount().load(std::memory_order_relaxed) != forksBefore_; }
-  bool isClosed() const { return closed_ || isForked(); }
-  bool isInside() const { return callbackOwner() == this || isInFilter(); }
-  bool isInFilter() const { return callbackOwner() == &options_.filter; }
-  static bool isOfUser(Type type) {
-    return type == Type::init || type == Type::userId || type == Type::props;
+  static bool isNamed(Type type) {
+    return type == Type::event || type == Type::error || type == Type::view;
   }
-  static bool nameIsRight(const Event& event) {
-    return !event.name.empty() && event.name.size() <= 256 && !isReserved(event.name);
+  bool isNameRight(const Event& event) {
+    const std::string_view name = event.name;
+    if (!isNamed(event.type)) return true;
+    if (!name.empty() && name.size() <= 256 && !isReserved(name)) return true;
+    note(Notice::invalidName, name);
+    return false;
+  }
+  /// Checks what the host gives, and has `action` hand it to the engine.
+  template <class Action>
+  Outcome take(const Event& event, Action&& action) {
+    const auto self = options_.filter ? shared_from_this() : nullptr;  // it may end the client
+    const Outcome state = usable();
+    if (state != Outcome::ok) return state;
+    if (!isNameRight(event)) {
+      return isReserved(event.name) ? Outcome::reservedName : Outcome::invalidName;
+    }
+    if (!passesFilter(event)) return Outcome::filtered;
+    return run(action, event.type == Type::error);
   }
   bool passesFilter(const Event& event) {
-    if (!options_.filter || isInFilter()) return true;
+    if (!options_.filter || event.type == Type::init || isInFilter()) return true;
     const std::string_view type = typeNames[static_cast<std::size_t>(event.type)];
     const auto ask = [&] { return options_.filter(type, event.name, event.properties); };
     const bool passes = inside("filter", false, ask, &options_.filter);
-    if (stopRequested_ && !workerRuns_) shutdown(0);
+    if (isEndWanted()) shutdown(0);
     return passes;
   }
-  /// Takes something in, wakes the worker if it would sleep too long, and writes what must be
-  /// written at once.
+  /// Wakes the worker if it would sleep too long, and writes what must be written at once.
   template <class Action>
-  Outcome run(Action&& action, bool urgent = false) {
+  Outcome run(Action&& action, bool urgent) {
     const Moment at = now();
     Outcome outcome;
     {
-      Lock lock(lock_);
-      if (closing_) return Outcome::shutDown;
+      Lock lock(mutex_);
+      if (phase_ != Phase::running) return Outcome::shutDown;
       outcome = action(at);
       if (sleepsUntilMs_ > dueMs()) wakeWorker();
     }
     if (outcome == Outcome::ok && (urgent || checked_.limits.cacheDelayMs == 0)) {
-      Lock files(fileLock_);
-      store(false);
+      Lock files(disk_.mutex);
+      disk_.store(false);
     }
     return outcome;
   }
@@ -4762,16 +5115,11 @@ class Core : public std::enable_shared_from_this<Core> {
     wake_.notify();
   }
   void note(Notice notice, std::string_view detail = {}) {
-    Lock lock(lock_);
+    Lock lock(mutex_);
     notices_.add(notice, detail);
     if (tellsDiagnostics()) wakeWorker();
   }
-  /// Steady time counts from the start of the client.
-  Moment now() const { return {clock_->wallMs(), since(startMs_, clock_->steadyMs())}; }
-  static std::int64_t since(std::int64_t startMs, std::int64_t nowMs) {
-    return static_cast<std::int64_t>(static_cast<std::uint64_t>(nowMs) -
-                                     static_cast<std::uint64_t>(startMs));
-  }
+  Moment now() const { return desk_.now(); }
   bool tellsDiagnostics() const { return options_.debug || options_.onDiagnostic; }
 
   // ---- the worker, or poll() ----
@@ -4779,16 +5127,16 @@ class Core : public std::enable_shared_from_this<Core> {
   void work() {
     for (;;) {
       turn();
-      Lock lock(lock_);
-      if (stopping_ || abandoned_) break;
+      Lock lock(mutex_);
+      if (phase_ >= Phase::stopping) break;
       const std::int64_t nowMs = now().steadyMs;
       sleepsUntilMs_ = dueMs();
-      if (sleepsUntilMs_ > nowMs) wake_.wait(lock_, sleepsUntilMs_ - nowMs);
+      if (sleepsUntilMs_ > nowMs) wake_.wait(mutex_, sleepsUntilMs_ - nowMs);
       sleepsUntilMs_ = INT64_MIN;
-      if (stopping_) break;
+      if (phase_ >= Phase::stopping) break;
     }
-    if (stopRequested_ && claimEnd()) finish(0, true);
-    Lock lock(lock_);
+    if (claimEnd()) finish(0, true);
+    Lock lock(mutex_);
     workerDone_ = true;
     settled_.notify();
   }
@@ -4799,37 +5147,32 @@ class Core : public std::enable_shared_from_this<Core> {
     tellHost();
     return sent;
   }
-  void endTurn() {
-    {
-      Lock lock(lock_);
-      turning_ = false;
-      settled_.notify();
-    }
-    if (stopRequested_) shutdown(0);
+  void workOnFile() {
+    Lock files(disk_.mutex);
+    disk_.work();
   }
   std::int64_t dueMs() {
     const bool tells = !engine_.customData.empty() || !engine_.latestVersion.empty();
-    if (tells || stopping_) return INT64_MIN;
+    if (tells || phase_ >= Phase::stopping) return INT64_MIN;
     const std::int64_t notices = tellsDiagnostics() ? notices_.dueMs() : never;
-    return lesser(lesser(engine_.dueMs(), notices),
-                  eraseWanted_ && !tracking_ ? eraseRetryMs_ : never);
+    return lesser(lesser(engine_.dueMs(), notices), disk_.eraseDueMs());
   }
   /// One request, if one is due. Here alone the transport is called, and no lock is held.
   bool send() {
-    const std::shared_ptr<Post> post = take();
+    const std::shared_ptr<Post> post = nextPost();
     if (post == nullptr) return false;
     const Request request(post);
     Response response;
     if (!request.cancelled()) {
       response = inside("transport", Response(), [&] { return options_.transport(request); });
     }
-    Lock lock(lock_);
-    if (!abandoned_) engine_.settle(*post, response, now()), answered();
-    return !abandoned_;
+    Lock lock(mutex_);
+    if (phase_ < Phase::stopped) engine_.settle(*post, response, now()), answered();
+    return phase_ < Phase::stopped;
   }
-  std::shared_ptr<Post> take() {
-    Lock lock(lock_);
-    if (inert_ || abandoned_ || stopping_) return nullptr;
+  std::shared_ptr<Post> nextPost() {
+    Lock lock(mutex_);
+    if (inert_ || phase_ >= Phase::stopping) return nullptr;
     engine_.tend(now());
     return engine_.next(now(), [this](bool heartbeat) { return makePost(heartbeat); });
   }
@@ -4837,16 +5180,16 @@ class Core : public std::enable_shared_from_this<Core> {
   std::shared_ptr<Post> makePost(bool heartbeat) {
     const Limits& limits = checked_.limits;
     const std::size_t bytes = heartbeat ? Checked::heartbeatBytes : limits.postCapacity();
-    char* memory = hostMemory() ? arena_.take(bytes) : nullptr;
-    if (hostMemory() && memory == nullptr) return nullptr;
+    const std::size_t ids = heartbeat ? 0 : limits.batchIds();
     const auto make = [&]() -> std::shared_ptr<Post> {
+      std::unique_ptr<char, Free> owned(hostMemory() ? nullptr
+                                                     : static_cast<char*>(std::malloc(bytes)));
+      char* const memory = hostMemory() ? arena_.take(bytes) : owned.get();
+      if (memory == nullptr) return nullptr;
       auto post = std::make_shared<Post>();
-      if (!memory) post->memory.reset(static_cast<char*>(std::malloc(bytes)));
-      if (!memory) memory = post->memory.get();
-      if (!memory) return nullptr;
-      const std::size_t idBytes = heartbeat ? 0 : limits.batchIds() * sizeof(std::uint64_t);
-      post->ids =
-          CarriedIds(reinterpret_cast<std::uint64_t*>(memory), heartbeat ? 0 : limits.batchIds());
+      const std::size_t idBytes = ids * sizeof(std::uint64_t);
+      post->memory = std::move(owned);
+      post->ids = CarriedIds(reinterpret_cast<std::uint64_t*>(memory), ids);
       post->body = Buffer(memory + idBytes, bytes - idBytes);
       post->url = engine_.setup().url;
       post->heartbeat = heartbeat;
@@ -4862,6 +5205,9 @@ class Core : public std::enable_shared_from_this<Core> {
     settled_.notify();
     if (sleepsUntilMs_ > dueMs()) wakeWorker();
   }
+
+  // ---- callbacks ----
+
   /// Diagnostics and what the server had to say.
   void tellHost() {
     Fixed<64> version;
@@ -4876,24 +5222,24 @@ class Core : public std::enable_shared_from_this<Core> {
     while (takeDiagnostic(diagnostic, message)) tell(diagnostic);
   }
   bool takeVersion(Buffer& version) {
-    Lock lock(lock_);
-    if (engine_.latestVersion.empty() || abandoned_) return false;
+    Lock lock(mutex_);
+    if (engine_.latestVersion.empty() || phase_ >= Phase::stopped) return false;
     version.add(engine_.latestVersion.view());
     engine_.latestVersion.clear();
     return !std::exchange(updateTold_, true);
   }
   bool takeData() {
-    Lock lock(lock_);
-    if (engine_.customData.empty() || abandoned_) return false;
+    Lock lock(mutex_);
+    if (engine_.customData.empty() || phase_ >= Phase::stopped) return false;
     customData_.swap(engine_.customData);
     engine_.customData.clear();
     return static_cast<bool>(options_.onCustomData);
   }
   bool takeDiagnostic(Diagnostic& diagnostic, Buffer& message) {
-    Lock lock(lock_);
+    Lock lock(mutex_);
     std::size_t index = 0;
     message.clear();
-    if (abandoned_ || !tellsDiagnostics()) return false;
+    if (phase_ >= Phase::stopped || !tellsDiagnostics()) return false;
     if (!notices_.take(now().steadyMs, index, diagnostic.count, message)) return false;
     diagnostic.severity = noticeRules[index].severity;
     diagnostic.code = noticeRules[index].code;
@@ -4903,11 +5249,11 @@ class Core : public std::enable_shared_from_this<Core> {
   void tell(const Diagnostic& diagnostic) {
     if (options_.debug) {
       Fixed<400> line;
-      line.add("nucleus: ");
-      line.add(diagnostic.code);
-      line.add(": ");
-      line.add(diagnostic.message);
-      line.add(" (");
+      for (const std::string_view part :
+           {std::string_view("nucleus: "), diagnostic.code, std::string_view(": "),
+            diagnostic.message, std::string_view(" (")}) {
+        line.add(part);
+      }
       writeUnsigned(line, diagnostic.count);
       line.add(")\n");
       std::fwrite(line.data(), 1, line.size(), stderr);
@@ -4933,418 +5279,142 @@ class Core : public std::enable_shared_from_this<Core> {
     return result;
   }
 
-  // ---- waiting ----
+  // ---- waiting; the lock is held ----
 
   bool deliver(std::int64_t timeoutMs) {
-    timeoutMs = lesser(timeoutMs, 365 * dayMs);
-    Lock lock(lock_);
+    Lock lock(mutex_);
     const std::uint64_t mark = engine_.flushMark(), dropped = engine_.dropped();
+    workFor(timeoutMs, mark, [&] { return engine_.delivered(mark) || !tracking_; });
+    return tracking_ && engine_.delivered(mark) && engine_.dropped() == dropped;
+  }
+  /// What was accepted before `mark` goes out now: the worker sends it, or the caller does.
+  template <class Done>
+  void workFor(std::int64_t timeoutMs, std::uint64_t mark, Done&& done) {
     engine_.hurry(now());
     wakeWorker();
     ++flushing_;
-    if (workerRuns_) {
-      waitUntil(timeoutMs, [&] { return engine_.delivered(mark) || !tracking_; });
-    } else if (timeoutMs > 0) {
-      workUntil(now().steadyMs + timeoutMs, mark);
-    }
+    if (hasWorker_) waitUntil(timeoutMs, done);
+    else if (timeoutMs > 0) workUntil(now().steadyMs + lesser(timeoutMs, 365 * dayMs), mark);
     --flushing_;
-    return tracking_ && engine_.delivered(mark) && engine_.dropped() == dropped;
   }
-
-  /// The lock is held.
   template <class Done>
   void waitUntil(std::int64_t timeoutMs, Done&& done) {
     timeoutMs = lesser(timeoutMs, 365 * dayMs);
     const std::int64_t endMs = systemSteadyMs() + timeoutMs;
-    for (std::int64_t left = timeoutMs; left > 0 && !closed_ && !done();) {
-      settled_.wait(lock_, left);
+    for (std::int64_t left = timeoutMs; left > 0 && phase_ != Phase::closed && !done();) {
+      settled_.wait(mutex_, left);
       left = endMs - systemSteadyMs();
     }
   }
-  /// Without a worker: the caller does it, as long as it need not wait. The lock is held.
+  /// Without a worker: the caller does it, as long as it need not wait.
   void workUntil(std::int64_t endMs, std::uint64_t mark) {
     if (turning_) return;
     turning_ = true;
     while (!engine_.delivered(mark) && tracking_ && now().steadyMs < endMs &&
-           !engine_.waitsForAnswer() && requestIsNear()) {
-      lock_.unlock();
+           engine_.requestDueMs() <= now().steadyMs) {
+      mutex_.unlock();
       const bool sent = turn();
-      lock_.lock();
-      if (!sent || closed_) break;
+      mutex_.lock();
+      if (!sent) break;
       if (!engine_.pausing(now())) engine_.hurry(now());
     }
     turning_ = false;
     settled_.notify();
   }
-  bool requestIsNear() const { return engine_.requestDueMs() <= now().steadyMs; }
-
-  // ---- the file; the file lock is held, and while the storage works no other ----
-
-  void workOnFile() {
-    Lock files(fileLock_);
-    {
-      Lock lock(lock_);
-      const Moment at = now();
-      if (!storage_.exists() || abandoned_ || closed_) return;
-      const bool eraseDue = eraseWanted_ && !tracking_ && at.steadyMs >= eraseRetryMs_;
-      const bool ahead = engine_.requestDueMs() <= at.steadyMs && engine_.unfiledEvents();
-      if (!eraseDue && !engine_.fileDue(at) && !(ahead && engine_.file.works())) return;
-    }
-    if (tracking_) store(syncDue());
-    else if (eraseWanted_) erase();
-  }
-  bool syncDue() {
-    Lock lock(lock_);
-    const CacheFile& file = engine_.file;
-    return file.unsynced &&
-           (file.urgent || now().steadyMs >= file.lastSyncMs + checked_.limits.reportIntervalMs);
-  }
-  /// All that is pending goes into the file.
-  bool store(bool synced) {
-    if (!tracking_ || closed_ || !storage_.exists()) return false;
-    if (!usableFile() && !openFile()) return false;
-    if (synced && usableFile() && storage_.vanished()) {
-      loseFile();
-      if (!openFile()) return false;
-    }
-    if (rewriteDue()) return rewrite();
-    return appendPending() && (!synced || sync());
-  }
-  bool usableFile() {
-    Lock lock(lock_);
-    return engine_.file.usable();
-  }
-  bool rewriteDue() {
-    Lock lock(lock_);
-    return engine_.rewriteDue(now());
-  }
-  void loseFile() {
-    storage_.close();
-    Lock lock(lock_);
-    engine_.fileLost(now());
-    notices_.add(Notice::storageVanished);
-  }
-  /// Opens what is there and reads it. True: it can be written, or made.
-  bool openFile() {
-    StorageState state = storage_.open();
-    if (state == StorageState::ready && !engine_.file.known && !readOpened(false)) {
-      storage_.close();
-      state = StorageState::foreign;
-    }
-    if (state == StorageState::locked) {
-      if (!tracking_) readOpened(true);
-      storage_.close();
-    }
-    Lock lock(lock_);
-    CacheFile& file = engine_.file;
-    if ((state == StorageState::absent || state == StorageState::locked) && file.known) {
-      engine_.fileLost(now());
-    }
-    file.opened = true;
-    file.known = file.known || state == StorageState::ready;
-    file.state = state;
-    if (state == StorageState::foreign) file.retryAtMs = now().steadyMs + CacheFile::rewriteGapMs;
-    if (state == StorageState::locked || state == StorageState::failed) {
-      file.retryAtMs = now().steadyMs + CacheFile::retryMs;
-    }
-    if (state == StorageState::ready && eraseWanted_) file.mustRewrite = true, eraseWanted_ = false;
-    if (state == StorageState::absent) eraseWanted_ = false;
-    if (state == StorageState::locked) notices_.add(Notice::storageLocked);
-    if (state == StorageState::foreign) notices_.add(Notice::storageForeign);
-    if (state == StorageState::failed) notices_.add(Notice::storageFailed);
-    return state == StorageState::ready || state == StorageState::absent;
-  }
-  /// False: it is not ours. What is still to be erased from it does not come back.
-  bool readOpened(bool idsOnly) { return eraseWanted_ ? readOnlyIds() : readFile(idsOnly); }
-  /// False: it is not ours. `idsOnly`: the events are left alone.
-  bool readFile(bool idsOnly) {
-    scratch_.clear();
-    std::size_t at = 0;
-    fillScratch(at);
-    std::size_t first = 0;
-    Consent choice = Consent::notAsked;
-    const Owner owner = readFirstLine(scratch_.view(), options_.appId, choice, first);
-    const bool ours =
-        owner == Owner::us || scratch_.empty() ||
-        (owner == Owner::damaged && (isTornFirstLine(scratch_.view()) || namesUs(scratch_.view())));
-    if (!ours) return false;
-    if (owner == Owner::us) scratch_.dropFront(lesser(first + 1, scratch_.size()));
-    {
-      Lock lock(lock_);
-      engine_.loadBegins();
-    }
-    while (readRecords(at, idsOnly)) fillScratch(at);
-    Lock lock(lock_);
-    engine_.loadEnds(!idsOnly, now());
-    engine_.file.freshLine = true;  // whatever its end looks like
-    engine_.file.bytes = idsOnly ? 0 : at;
-    if (owner != Owner::us) engine_.file.mustRewrite = true;
-    return true;
-  }
-  void fillScratch(std::size_t& at) { at += storage_.read(at, scratch_); }
-  /// False: all is read.
-  bool readRecords(std::size_t at, bool idsOnly) {
-    Fixed<1> more;
-    const bool last = storage_.read(at, more) == 0;
-    const bool stuck = scratch_.room() == 0;
-    Lock lock(lock_);
-    std::size_t used = engine_.load(scratch_.view(), last, idsOnly, now());
-    if (used == 0 && stuck) used = engine_.load(scratch_.view(), true, idsOnly, now());
-    scratch_.dropFront(used);
-    return !last;
-  }
-  /// Whether a file ends within what would be our first line.
-  bool isTornFirstLine(std::string_view text) const {
-    Fixed<128> expected;
-    writeFirstLine(expected, options_.appId, Consent::notAsked);
-    const std::size_t known = lesser(text.size(), expected.view().rfind(" - "));
-    return text.find('\n') == std::string_view::npos &&
-           text.substr(0, known) == expected.view().substr(0, known);
-  }
-  /// Whether a record of state, close to the front, says that the file is ours.
-  bool namesUs(std::string_view text) const {
-    while (!text.empty()) {
-      Line line;
-      State state;
-      std::size_t bytes = 0;
-      if (readLine(text, line, bytes) && line.kind == 's' && readState(line.content, state) &&
-          sameString(state.appId, options_.appId)) {
-        return true;
-      }
-      text.remove_prefix(lesser(text.find('\n'), text.size() - 1) + 1);
-    }
-    return false;
-  }
-  bool appendPending() {
-    for (bool full = false;;) {
-      scratch_.clear();
-      {
-        Lock lock(lock_);
-        if (!engine_.fileWouldOverflow(scratch_.capacity())) engine_.gather(scratch_, now());
-        else full = true;
-      }
-      if (full) return rewrite();
-      if (scratch_.empty()) return true;
-      seal(scratch_.data(), scratch_.size());
-      const bool done = storage_.append(scratch_.view());
-      {
-        Lock lock(lock_);
-        engine_.appended(done, scratch_.size(), now());
-      }
-      if (!done) return false;
-    }
-  }
-  bool sync() {
-    const bool done = storage_.sync();
-    Lock lock(lock_);
-    engine_.synced(done, now());
-    return done;
-  }
-  /// A new file with all that there is.
-  bool rewrite() {
-    std::size_t bytes = 0;
-    bool done = storage_.beginReplace();
-    for (bool begins = true; done; begins = false) {
-      scratch_.clear();
-      {
-        Lock lock(lock_);
-        engine_.gatherAll(scratch_, begins, now());
-      }
-      if (scratch_.empty()) break;
-      seal(scratch_.data(), scratch_.size());
-      bytes += scratch_.size();
-      done = storage_.write(scratch_.view());
-    }
-    done = done && storage_.commitReplace();
-    Lock lock(lock_);
-    engine_.rewritten(done, bytes, now());
-    return done;
-  }
-  /// What was unsent leaves the file, and with `eraseAll_` the file goes.
-  bool erase() {
-    if (erased_ || !storage_.exists()) return eraseWanted_ = false, true;
-    const bool all = eraseAll_;
-    const bool done = eraseFile(all);
-    if (!tracking_) storage_.close();
-    Lock lock(lock_);
-    if (!tracking_) engine_.fileClosed();
-    if (done && all == eraseAll_) {
-      erased_ = true;
-      eraseWanted_ = eraseAll_ = false;
-    }
-    eraseRetryMs_ = now().steadyMs + CacheFile::retryMs;
-    if (!done) notices_.add(Notice::eraseFailed), wakeWorker();
-    return done;
-  }
-  bool eraseFile(bool all) {
-    const StorageState state = storage_.open();
-    const bool ours = state == StorageState::ready && (engine_.file.known || readOnlyIds());
-    if (!ours && state != StorageState::absent)
-      return state == StorageState::foreign || state == StorageState::ready;
-    if (options_.rememberTrackingChoice || (ours && !all)) return rewrite();
-    return !ours || storage_.erase();
-  }
-  /// So that the random ids stay. False: the file is not ours.
-  bool readOnlyIds() {
-    if (!readFile(true)) return false;
-    if (tracking_) return true;
-    Lock lock(lock_);
-    if (eraseAll_) engine_.forget();
-    else engine_.disable();
-    return true;
-  }
 
   // ---- the end ----
 
-  /// From inside a callback: the worker ends itself, poll() ends the client, or its destructor.
-  void stopLater() {
-    Lock lock(lock_);
-    if (closing_) return;
-    closing_ = stopRequested_ = true;
-    stopping_ = workerRuns_.load();
-    wake_.notify();
+  /// From inside a callback: the worker ends itself; without one, who called the callback does.
+  void endLater() {
+    Lock lock(mutex_);
+    if (phase_ != Phase::running) return;
+    phase_ = Phase::stopping;
+    wakeWorker();
   }
+  bool isEndWanted() const { return phase_ == Phase::stopping && !ending_ && !hasWorker_; }
+  /// From now on calls answer `shutDown`. False: somebody else is at it.
   bool claimEnd() {
-    Lock lock(lock_);
-    return !std::exchange(finishing_, true);
+    Lock lock(mutex_);
+    if (phase_ == Phase::running) phase_ = Phase::lastDelivery;
+    return !ending_.exchange(true);
   }
   void finish(std::int64_t timeoutMs, bool onWorker) {
     timeoutMs = lesser(timeoutMs, 365 * dayMs);
     const std::int64_t endMs = systemSteadyMs() + timeoutMs;
     storeLast(false);
-    if (!inert_ && tracking_ && !stopping_) deliverLast(timeoutMs);
+    if (phase_ == Phase::lastDelivery) deliverLast(timeoutMs);
     stopWorker(endMs, onWorker);
     storeLast(true);
     close();
   }
   void storeLast(bool tidies) {
-    Lock files(fileLock_);
-    if (!storage_.exists() || inert_) return;
-    if (!tracking_ && eraseWanted_) erase();
-    if (!tracking_) return;
-    const bool stored = store(tidies);
-    if (!tidies) return;
-    bool worth = false;
-    {
-      Lock lock(lock_);
-      worth = stored && engine_.worthTidying();
-    }
-    if (worth) rewrite();
+    Lock files(disk_.mutex);
+    if (inert_) return;
+    if (isErasureWanted()) disk_.erase();
+    else if (tidies) disk_.storeLast();
+    else disk_.store(false);
   }
   void deliverLast(std::int64_t timeoutMs) {
-    Lock lock(lock_);
+    Lock lock(mutex_);
     const auto done = [&] {
       return engine_.queueEmpty() || engine_.pausing(now()) || !tracking_ || !options_.transport;
     };
-    if (timeoutMs <= 0 || done()) return;
-    engine_.hurry(now());
-    wake_.notify();
-    ++flushing_;
-    if (workerRuns_) waitUntil(timeoutMs, done);
-    else workUntil(now().steadyMs + timeoutMs, engine_.flushMark());
-    --flushing_;
+    if (timeoutMs > 0 && !done()) workFor(timeoutMs, engine_.flushMark(), done);
   }
   /// The worker, or who polls, ends, or is left behind in a transport that does not return.
   void stopWorker(std::int64_t endMs, bool onWorker) {
-    Lock lock(lock_);
-    stopping_ = true;
+    Lock lock(mutex_);
+    phase_ = Phase::stopping;
     ++*epoch_;
-    wake_.notify();
-    const bool hasWorker = workerRuns_.exchange(false);
+    wakeWorker();
+    const bool hadWorker = hasWorker_.exchange(false);
     if (onWorker) return worker_.detach();
-    const auto done = [&] { return hasWorker ? workerDone_ : !turning_; };
+    const auto done = [&] { return hadWorker ? workerDone_ : !turning_; };
     waitUntil(greater<std::int64_t>(endMs - systemSteadyMs(), 1), done);
-    abandoned_ = !done();
-    if (!hasWorker) return;
-    if (abandoned_) return worker_.detach();
-    lock_.unlock();
+    phase_ = Phase::stopped;
+    if (!hadWorker) return;
+    if (!done()) return worker_.detach();
+    mutex_.unlock();
     worker_.join();
-    lock_.lock();
+    mutex_.lock();
   }
   void close() {
-    forgetUncaught();
-    Lock files(fileLock_);
-    if (storage_.exists() && engine_.file.opened) storage_.close();
-    Lock lock(lock_);
-    safe_ = inert_ || engine_.queueEmpty() || (storage_.exists() && engine_.allFiled());
+    Uncaught<Core>::forget(this);
+    Lock files(disk_.mutex);
+    disk_.end();
+    Lock lock(mutex_);
+    safe_ = inert_ || engine_.queueEmpty() || (disk_.exists() && engine_.allFiled());
     engine_.fill(last_, now());
     last_.trackingEnabled = false;
     last_.nextRequestInMs = -1;
-    abandoned_ = true;
     tracking_ = false;
-    closed_ = true;
+    phase_ = Phase::closed;
     settled_.notify();
   }
 
-  // ---- std::terminate ----
-
-  /// Those that report what ends the program, and what ended it before.
-  struct Uncaught {
-    std::atomic<Core*> reporters[8];
-    std::terminate_handler previous;
-    bool installed;
-  };
-  static Uncaught& uncaught() {
-    static Uncaught uncaught = {};
-    return uncaught;
-  }
-  static bool replaceReporter(Core* before, Core* after) {
-    for (std::atomic<Core*>& slot : uncaught().reporters) {
-      Core* expected = before;
-      if (slot.compare_exchange_strong(expected, after)) return true;
-    }
-    return false;
-  }
-  void watchUncaught() {
-    if (!replaceReporter(nullptr, this) || uncaught().installed) return;
-    uncaught().previous = std::set_terminate(reportUncaught);
-    uncaught().installed = true;
-  }
-  void forgetUncaught() {
-    if (!replaceReporter(this, nullptr) || std::get_terminate() != reportUncaught) return;
-    for (const std::atomic<Core*>& slot : uncaught().reporters) {
-      if (slot != nullptr) return;
-    }
-    std::set_terminate(uncaught().previous);
-    uncaught().installed = false;
-  }
-  static void reportUncaught() {
-    for (std::atomic<Core*>& slot : uncaught().reporters) {
-      Core* const core = slot.exchange(nullptr);
-      if (core == nullptr) continue;
-      describeUncaught([core](const std::string& name, std::string_view message) {
-        core->accept({Type::error, std::string_view(name).substr(0, 256), {}, message, {}});
-      });
-    }
-    if (uncaught().previous != nullptr) uncaught().previous();
-    std::abort();
-  }
-
   Options options_;
-  Notices notices_;  // under lock_
+  Notices notices_;  // under mutex_
   Checked checked_;
   std::unique_ptr<char, Free> memory_;
   Arena arena_;
-  Engine engine_;
-  Buffer scratch_;       // under fileLock_
-  HostStorage storage_;  // under fileLock_
-  std::shared_ptr<Clock> clock_;
+  Desk desk_;
+  Engine& engine_ = desk_.engine;  // under mutex_
+  Mutex& mutex_ = desk_.mutex;
+  Disk disk_;
   std::shared_ptr<std::atomic<unsigned>> epoch_ = std::make_shared<std::atomic<unsigned>>(1u);
-  Mutex lock_, fileLock_;
   Signal wake_, settled_;
   Thread worker_;
-  std::atomic<bool> tracking_{false}, closing_{false}, closed_{false}, inert_{false};
-  std::atomic<bool> eraseWanted_{false}, abandoned_{false}, stopRequested_{false};
-  std::atomic<bool> eraseAll_{false}, erased_{false};
-  bool updateTold_ = false, safe_ = false;
-  std::atomic<bool> workerRuns_{false}, stopping_{false};
+  std::atomic<Phase> phase_{Phase::running};
+  std::atomic<bool> ending_{false};    // somebody brings the end about
+  std::atomic<bool> tracking_{false};  // as the engine has it
+  std::atomic<bool> inert_{false}, hasWorker_{false};
   bool workerDone_ = false, turning_ = false;
-  bool finishing_ = false;
   int flushing_ = 0;
-  std::int64_t sleepsUntilMs_ = INT64_MIN, eraseRetryMs_ = INT64_MIN;
-  std::int64_t startMs_ = 0;
+  std::int64_t sleepsUntilMs_ = INT64_MIN;
   unsigned forksBefore_ = 0;
+  bool updateTold_ = false;
   std::string customData_;  // of the callback that runs; of the turn alone
+  std::atomic<bool> safe_{false};
   Stats last_;
 };
 
@@ -5415,7 +5485,7 @@ NUCLEUS_INLINE Outcome Client::identify(Text id, Properties properties) noexcept
   return setProps(properties, true);
 }
 NUCLEUS_INLINE Outcome Client::startSession() noexcept {
-  return core_ ? core_->startSession() : coreless_;
+  return core_ ? core_->accept({detail::Type::init}) : coreless_;
 }
 
 using PropertyList = std::initializer_list<Property>;
@@ -5438,12 +5508,16 @@ NUCLEUS_INLINE Outcome Client::identify(Text id, PropertyList list) noexcept {
 NUCLEUS_INLINE void Client::enableTracking() noexcept {
   if (core_) core_->enable();
 }
-NUCLEUS_INLINE bool Client::disableTracking() noexcept { return !core_ || core_->disable(false); }
+NUCLEUS_INLINE bool Client::disableTracking() noexcept {
+  return !core_ || core_->disable(detail::Erasure::unsent);
+}
 NUCLEUS_INLINE bool Client::trackingEnabled() const noexcept { return core_ && core_->tracking(); }
 NUCLEUS_INLINE Consent Client::consent() const noexcept {
   return core_ ? core_->consent() : Consent::notAsked;
 }
-NUCLEUS_INLINE bool Client::forget() noexcept { return !core_ || core_->disable(true); }
+NUCLEUS_INLINE bool Client::forget() noexcept {
+  return !core_ || core_->disable(detail::Erasure::all);
+}
 
 NUCLEUS_INLINE bool Client::flush(std::int64_t timeoutMs) noexcept {
   const auto core = core_;  // a callback may replace this client

@@ -20,9 +20,6 @@
 //
 // `grep '====' nucleus.hpp` prints the rooms of this file in that order.
 
-#ifndef NUCLEUS_HPP
-#define NUCLEUS_HPP
-
 #include <cstddef>           // std::size_t
 #include <cstdint>           // std::int64_t
 #include <exception>         // trackError(const std::exception&)
@@ -38,7 +35,8 @@
 // NUCLEUS_NO_FILES        no file storage: Options::storage, or memory alone
 // NUCLEUS_SPLIT           declarations only; exactly one file also defines ...
 // NUCLEUS_IMPLEMENTATION  ... this, and gets the bodies
-// Builds that differ in any of these (or in exceptions, or in version) use different symbols.
+// Builds that differ in any of these (or in exceptions, or in version) use different symbols. What
+// is defined here for the rest of the file, but for the version, is undefined at its end.
 
 #define NUCLEUS_VERSION "1.0.0"
 
@@ -65,18 +63,25 @@
 #endif
 
 #if defined(NUCLEUS_SPLIT)
-#define NUCLEUS_SPLIT_TAG 1
+#define NUCLEUS_INLINE
+#define NUCLEUS_BODIES split
 #else
-#define NUCLEUS_SPLIT_TAG 0
+#define NUCLEUS_INLINE inline
+#define NUCLEUS_BODIES inline
 #endif
 
-#define NUCLEUS_PASTE(t, f, e, s) v1_0_0_threads##t##_files##f##_exceptions##e##_split##s
-#define NUCLEUS_TAG(t, f, e, s) NUCLEUS_PASTE(t, f, e, s)
-#define NUCLEUS_ABI \
-  NUCLEUS_TAG(NUCLEUS_THREADS, NUCLEUS_FILES, NUCLEUS_EXCEPTIONS, NUCLEUS_SPLIT_TAG)
+#define NUCLEUS_PASTE(t, f, e, b) v1_0_0_threads##t##_files##f##_exceptions##e##_##b
+#define NUCLEUS_TAG(t, f, e, b) NUCLEUS_PASTE(t, f, e, b)
+#define NUCLEUS_ABI NUCLEUS_TAG(NUCLEUS_THREADS, NUCLEUS_FILES, NUCLEUS_EXCEPTIONS, NUCLEUS_BODIES)
+
+#ifndef NUCLEUS_HPP
+#define NUCLEUS_HPP
 
 namespace nucleus {
 inline namespace NUCLEUS_ABI {
+
+// ==== 2. Vocabulary ==== the words a program uses ====
+// Text, Value and Properties borrow for the length of one call; everything else owns its content.
 
 namespace detail {
 class Core;
@@ -95,9 +100,6 @@ template <class T>
 constexpr bool isText = std::is_convertible_v<const T&, std::string_view> &&
                         !std::is_pointer_v<std::decay_t<T>> && !std::is_null_pointer_v<T>;
 }  // namespace detail
-
-// ==== 2. Vocabulary ==== the words a program uses ====
-// Text, Value and Properties borrow for the length of one call; everything else owns its content.
 
 /// Borrowed text: a `const char*` (null is empty) or anything that is a `std::string_view`.
 class Text {
@@ -2288,7 +2290,7 @@ constexpr NoticeRule noticeRules[] = {
     {Severity::warning, "storage-vanished",
      "cacheFile was removed or replaced, and is written anew"},
     {Severity::failure, "erase-failed",
-     "what was unsent is still in cacheFile; it is tried again"}};
+     "what was unsent is still in cacheFile, and is tried again; the reason: "}};
 
 constexpr std::size_t noticeCount = sizeof noticeRules / sizeof noticeRules[0];
 
@@ -2814,8 +2816,8 @@ class Engine {
   bool isIdle(Moment now) const {
     const Moment& last = session_.lastCall;
     const bool comparable = now.clockSet() && last.clockSet();
-    return now.steadyMs - last.steadyMs > limits_.sessionTimeoutMs ||
-           (comparable && now.wallMs - last.wallMs > limits_.sessionTimeoutMs);
+    return now.steadyMs - last.steadyMs >= limits_.sessionTimeoutMs ||
+           (comparable && now.wallMs - last.wallMs >= limits_.sessionTimeoutMs);
   }
   void openSession() {
     session_.open = true;
@@ -3009,7 +3011,7 @@ class Engine {
     }
     const std::int64_t due = greater(lastSentMs_ + 60'000, delivery_.pauseEndMs());
     const std::int64_t idle = due - session_.lastCall.steadyMs;
-    return idle <= limits_.sessionTimeoutMs ? due : never;
+    return idle < limits_.sessionTimeoutMs ? due : never;
   }
   void writeHeartbeat(Post& post) {
     Buffer& out = post.body;
@@ -4285,12 +4287,6 @@ inline std::shared_ptr<Storage> makeFileStorage(std::string path) {
 // own, which is taken first. Core: the host's calls and the worker; it calls the host under
 // neither.
 
-#if defined(NUCLEUS_SPLIT)  // NUCLEUS_BODY
-#define NUCLEUS_INLINE
-#else
-#define NUCLEUS_INLINE inline
-#endif  // NUCLEUS_BODY
-
 namespace nucleus {
 inline namespace NUCLEUS_ABI {
 namespace detail {
@@ -4523,7 +4519,10 @@ class Disk {
     if (state == StorageState::absent) return Consent::notAsked;
     if (state == StorageState::foreign || state == StorageState::failed) return Consent::refused;
     Fixed<128> line;
-    storage_.read(0, line);
+    for (Fixed<1> byte; byte.view() != "\n" && line.room() > 0; line.add(byte.view())) {
+      byte.clear();
+      if (storage_.read(line.size(), byte) == 0) break;
+    }
     Consent choice = Consent::refused;
     std::size_t bytes = 0;
     const Owner owner = readFirstLine(line.view(), appId(), choice, bytes);
@@ -4557,7 +4556,8 @@ class Disk {
       if (done_ >= wanted_ || !exists()) return wanted_ = Erasure::none, true;
       erasure = wanted_;
     }
-    const bool erased = eraseFile(erasure);
+    StorageState state = StorageState::failed;
+    const bool erased = eraseFile(erasure, state);
     const bool closes = !isTracking();
     if (closes) storage_.close();
     Lock lock(desk_.mutex);
@@ -4565,7 +4565,8 @@ class Disk {
     if (erased) done_ = erasure;
     if (done_ >= wanted_) wanted_ = Erasure::none;
     eraseRetryMs_ = desk_.now().steadyMs + CacheFile::retryMs;
-    if (!erased) engine_.notices.add(Notice::eraseFailed);
+    const bool locked = state == StorageState::locked;
+    if (!erased) engine_.notices.add(Notice::eraseFailed, locked ? "locked" : "not writable");
     return erased;
   }
 
@@ -4646,8 +4647,8 @@ class Disk {
     engine_.rewritten(done, bytes, desk_.now());
     return done;
   }
-  bool eraseFile(Erasure erasure) {
-    const StorageState state = storage_.open();
+  bool eraseFile(Erasure erasure, StorageState& state) {
+    state = storage_.open();
     const bool ours = state == StorageState::ready && (engine_.file.known || readIds());
     if (!ours && state != StorageState::absent) {
       return state == StorageState::foreign || state == StorageState::ready;
@@ -5542,8 +5543,16 @@ NUCLEUS_INLINE Stats Client::stats() const noexcept { return core_ ? core_->stat
 }  // namespace NUCLEUS_ABI
 }  // namespace nucleus
 
-#undef NUCLEUS_INLINE
 #endif  // NUCLEUS_BODY
+
+#undef NUCLEUS_THREADS
+#undef NUCLEUS_FILES
+#undef NUCLEUS_EXCEPTIONS
+#undef NUCLEUS_INLINE
+#undef NUCLEUS_BODIES
+#undef NUCLEUS_PASTE
+#undef NUCLEUS_TAG
+#undef NUCLEUS_ABI
 
 // ==== 14. Licence ==== MIT ====
 //

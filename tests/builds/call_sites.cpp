@@ -2,10 +2,13 @@
 #include "nucleus.hpp"
 
 #include <array>
+#include <cstddef>
 #include <cstdio>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <vector>
 #if __cplusplus >= 202002L
 #include <span>
@@ -18,6 +21,20 @@ using nucleus::Properties;
 using nucleus::Property;
 
 namespace {
+
+// What a value may be, and what it may not, in every standard; refused.cpp has the calls.
+template <class... Types>
+constexpr bool areValues = (std::is_constructible_v<nucleus::Value, Types> && ...);
+template <class... Types>
+constexpr bool areRefused = (!std::is_constructible_v<nucleus::Value, Types> && ...);
+enum Plain { plain };
+enum class Scoped { scoped };
+static_assert(areValues<bool, short, int, long, unsigned long long, float, double, const char*>);
+static_assert(areValues<std::string, const std::string&, std::string_view, const char (&)[4]>);
+static_assert(areRefused<char, wchar_t, char16_t, char32_t, decltype(u8'x'), Plain, Scoped>);
+static_assert(areRefused<int*, const void*, std::string*, void (*)(), std::byte>);
+static_assert(!std::is_constructible_v<nucleus::Text, int>);
+static_assert(!std::is_constructible_v<nucleus::Properties, std::initializer_list<Property>>);
 
 int failures = 0;
 std::string sent;  // the last request

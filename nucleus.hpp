@@ -93,8 +93,7 @@ constexpr bool isCharacter =
     std::is_same_v<T, char32_t> || std::is_same_v<T, std::decay_t<decltype(u8"x"[0])>>;
 
 template <class T>
-constexpr bool isNumber = std::is_floating_point_v<T> ||
-                          (std::is_integral_v<T> && sizeof(T) <= 8 && !isCharacter<T>);
+constexpr bool isInteger = std::is_integral_v<T> && sizeof(T) <= 8 && !isCharacter<T>;
 
 template <class T>
 constexpr bool isText = std::is_convertible_v<const T&, std::string_view> &&
@@ -125,22 +124,14 @@ class Value {
   enum class Kind : unsigned char { nothing, boolean, integer, unsignedInteger, number, text };
 
   constexpr Value() noexcept : integer_(0) {}
-  template <class T, std::enable_if_t<detail::isNumber<T>, int> = 0>
-  constexpr Value(T value) noexcept : integer_(0) {
-    if constexpr (std::is_same_v<T, bool>) {
-      kind_ = Kind::boolean;
-      integer_ = value ? 1 : 0;
-    } else if constexpr (std::is_floating_point_v<T>) {
-      kind_ = Kind::number;
-      number_ = static_cast<double>(value);
-    } else if constexpr (std::is_unsigned_v<T>) {
-      kind_ = Kind::unsignedInteger;
-      unsigned_ = static_cast<std::uint64_t>(value);
-    } else {
-      kind_ = Kind::integer;
-      integer_ = static_cast<std::int64_t>(value);
-    }
-  }
+  template <class T, std::enable_if_t<detail::isInteger<T>, int> = 0>
+  constexpr Value(T value) noexcept
+      : kind_(std::is_same_v<T, bool> ? Kind::boolean
+              : std::is_unsigned_v<T> ? Kind::unsignedInteger
+                                      : Kind::integer),
+        integer_(static_cast<std::uint64_t>(value)) {}
+  template <class T, std::enable_if_t<std::is_floating_point_v<T>, int> = 0>
+  constexpr Value(T value) noexcept : kind_(Kind::number), number_(static_cast<double>(value)) {}
   constexpr Value(const char* text) noexcept
       : kind_(text != nullptr ? Kind::text : Kind::nothing), text_(Text(text).view().data()),
         bytes_(Text(text).view().size()) {}
@@ -150,9 +141,11 @@ class Value {
 
   constexpr Kind kind() const noexcept { return kind_; }
   constexpr bool boolean() const noexcept { return kind_ == Kind::boolean && integer_ != 0; }
-  constexpr std::int64_t integer() const noexcept { return kind_ == Kind::integer ? integer_ : 0; }
+  constexpr std::int64_t integer() const noexcept {
+    return kind_ == Kind::integer ? static_cast<std::int64_t>(integer_) : 0;
+  }
   constexpr std::uint64_t unsignedInteger() const noexcept {
-    return kind_ == Kind::unsignedInteger ? unsigned_ : 0;
+    return kind_ == Kind::unsignedInteger ? integer_ : 0;
   }
   constexpr double number() const noexcept { return kind_ == Kind::number ? number_ : 0.0; }
   constexpr std::string_view text() const noexcept {
@@ -162,8 +155,7 @@ class Value {
  private:
   Kind kind_ = Kind::nothing;
   union {
-    std::int64_t integer_;
-    std::uint64_t unsigned_;
+    std::uint64_t integer_;  // of two's complement, or a bool
     double number_;
     const char* text_;
   };
@@ -268,7 +260,8 @@ class Storage {
  public:
   virtual ~Storage() = default;
   virtual StorageState open() = 0;  ///< opens and locks what is there; creates nothing
-  virtual std::size_t read(std::size_t at, char* to, std::size_t bytes) = 0;  ///< short at the end
+  /// Short at the end; SIZE_MAX where it cannot be read.
+  virtual std::size_t read(std::size_t at, char* to, std::size_t bytes) = 0;
   virtual bool append(std::string_view text) = 0;  ///< false: an unknown part may be written
   virtual bool beginReplace() = 0;                 ///< then write() the new content, then commit
   virtual bool write(std::string_view text) = 0;   ///< false: the replacement is given up
@@ -353,7 +346,8 @@ struct Options {
   /// call the client.
   std::function<bool(void*, std::size_t)> entropy;
   /// Given: queue, request and file buffers live here, the limits below are lowered to fit, and
-  /// nothing is allocated after the constructor. Must outlive the client and every Request.
+  /// nothing is allocated after the constructor, but for the name of a `std::exception`. Must
+  /// outlive the client and every Request.
   struct {
     void* data = nullptr;
     std::size_t bytes = 0;
@@ -1103,9 +1097,9 @@ inline bool sameString(std::string_view raw, std::string_view expected) {
 // ==== 6. Privacy ==== consent comes before everything ====
 // Pure rules. While tracking is off nothing is collected, written or sent, and no id exists.
 
-/// The environment's DO_NOT_TRACK: set, and neither `0` nor `false`.
+/// What the environment's DO_NOT_TRACK says where it is set.
 inline bool asksNotToTrack(std::string_view variable) {
-  return !variable.empty() && variable != "0" && variable != "false";
+  return variable != "0" && variable != "false";
 }
 
 /// Whether tracking begins enabled: the remembered answer, else the environment, else the options.
@@ -1531,7 +1525,7 @@ class Queue {
   bool newestSessionLeft() const { return handedOn_ != 0; }
   IdRanges& goneIds() { return goneIds_; }
   bool tellsGone() const { return lostTrack_ || !goneIds_.empty(); }
-  /// More has left than goneIds could hold: only a whole new file tells.
+  /// More has left than goneIds could hold: a whole new file is to tell, soon.
   bool lostTrack() const { return lostTrack_; }
   void loseTrack(bool lost) { lostTrack_ = lost; }
 
@@ -1981,7 +1975,7 @@ struct CacheFile {
   bool appendedTo = false;              // since it was written whole
   std::int64_t pendingSinceMs = never;  // something is in memory alone
   bool urgent = false;                  // an error event is
-  std::int64_t lastSyncMs = 0, lastRewriteMs = 0, retryAtMs = 0;
+  std::int64_t lastSyncMs = 0, lastRewriteMs = 0, lookedMs = 0, retryAtMs = 0;
   static constexpr std::int64_t retryMs = 1'000, rewriteGapMs = 60'000;
   static constexpr std::size_t deadBytesMin = 16 << 10;
 
@@ -2363,8 +2357,11 @@ struct Limits {
   }
   std::size_t scratchBytes() const { return greater(maxBatchBytes / 2, maxEventBytes + 256); }
   std::size_t answerBytes() const { return greater<std::size_t>(1 << 20, maxBatchBytes / 2); }
-  std::size_t tailBytes() const { return lesser<std::size_t>(maxEventBytes / 4, 2048); }
-  std::size_t deviceBytes() const { return lesser<std::size_t>(maxEventBytes / 2, 1024); }
+  /// Three ids of 64 bytes at least; with the device's text it leaves room in any event.
+  std::size_t tailBytes() const {
+    return greater<std::size_t>(lesser<std::size_t>(maxEventBytes / 4, 2048), 192);
+  }
+  std::size_t deviceBytes() const { return lesser<std::size_t>(maxEventBytes * 3 / 8, 1024); }
   std::size_t propsBytes() const { return maxEventBytes / 2; }
   std::size_t fileBytes() const { return 2 * maxQueueBytes + (64 << 10); }
 };
@@ -2487,7 +2484,7 @@ class Engine {
     identity.userId.clear();
     identity.userId.add(id);
     if (other || id.empty()) identity.props.clear();
-    file.stateChanged = true;
+    changeState(now);
     writeTail();
     return accept({Type::userId}, now);
   }
@@ -2502,10 +2499,10 @@ class Engine {
       if (!detected(property.name)) any = mergeProperty(merged, property, properties) || any;
     }
     if (merged.full()) return tooLarge("setProps");
-    for (const Property& property : properties) replaceDetected(property);
     identity.props.clear();
     identity.props.add(merged.view());
-    file.stateChanged = true;
+    for (const Property& property : properties) replaceDetected(property);
+    changeState(now);
     writeTail();
     deviceText_.clear();
     device.write(deviceText_);
@@ -2513,7 +2510,7 @@ class Engine {
   }
   void online(bool connected, Moment now) {
     offline_ = !connected;
-    if (!connected && setup_.webSocket && inFlight_) endRequest(0, 0), inFlight_ = false;
+    if (!connected && setup_.webSocket && inFlight_) endUnanswered(now);
     if (connected && !queue_.empty() && !inFlight_) delivery_.hurry(now.steadyMs);
   }
   /// Whether something goes out soon that was accepted before `mark`.
@@ -2534,12 +2531,12 @@ class Engine {
   /// What time alone does: a request is given up, events grow too old.
   void tend(Moment now) {
     if (!tracking_) return;
+    if (session_.open && isIdle(now)) session_.open = false;
     if (barrier_.forMs != 0 && now.steadyMs >= delivery_.barrierMs()) {
       barrier_ = {};
-      file.stateChanged = true;
-      file.note(now.steadyMs);
+      changeState(now);
     }
-    giveUp(now);
+    if (inFlight_ && now.steadyMs >= answerDueMs_) endUnanswered(now);
     expire(now);
   }
 
@@ -2621,6 +2618,7 @@ class Engine {
   void fileOpened(StorageState state, bool stale, Moment now) {
     const bool gone = state == StorageState::absent || state == StorageState::locked;
     if (gone && file.known) fileLost(now);
+    file.lookedMs = now.steadyMs;
     file.opened = true;
     file.known = file.known || state == StorageState::ready;
     file.state = state;
@@ -2666,16 +2664,30 @@ class Engine {
     file.lastRewriteMs = file.lastSyncMs = now.steadyMs;
     noteGone(now);
   }
-  /// There is no file any more: all is in memory alone.
-  void fileLost(Moment now) {
+  /// When to see whether the file, which nothing is written to, is still there.
+  std::int64_t lookDueMs() const {
+    const bool matters = tracking_ && file.usable() && queue_.filedEvents() > 0;
+    return matters ? file.lookedMs + CacheFile::rewriteGapMs : never;
+  }
+  void looked(bool vanished, Moment now) {
+    file.lookedMs = now.steadyMs;
+    if (!vanished) return;
+    fileLost(now);
+    notices.add(Notice::storageVanished);
+  }
+  /// The queue is in memory alone.
+  void unfile() {
     queue_.markAll(0, Queue::inFile | Queue::writing);
     queue_.goneIds().clear();
     queue_.loseTrack(false);
+  }
+  /// There is no file any more.
+  void fileLost(Moment now) {
+    unfile();
     file.opened = file.known = file.mustRewrite = file.unsynced = false;
     file.state = StorageState::absent;
-    file.stateChanged = true;
     file.bytes = 0;
-    file.note(now.steadyMs);
+    changeState(now);
   }
   void synced(bool done, Moment now) {
     file.unsynced = !done;
@@ -2693,8 +2705,8 @@ class Engine {
   }
   bool unfiledEvents() { return queue_.unfiled() != queue_.end(); }
   bool rewriteDue(Moment now) const {
-    return file.mustRewrite || file.state == StorageState::absent ||
-           ((queue_.lostTrack() || file.mostlyDead(liveFileBytes())) &&
+    return file.mustRewrite || file.state == StorageState::absent || queue_.lostTrack() ||
+           (file.mostlyDead(liveFileBytes()) &&
             now.steadyMs >= file.lastRewriteMs + CacheFile::rewriteGapMs);
   }
   bool fileWouldOverflow(std::size_t more) const { return file.bytes + more > limits_.fileBytes(); }
@@ -2739,6 +2751,7 @@ class Engine {
   }
   void loadEnds(bool ours, Moment now) {
     forgetLoadedGone();
+    loadBarrier(loading_.barrier, now);
     if (!ours) return;
     notices.add(Notice::queueFull, {}, droppedQueueFull_ - loading_.dropped);
     if (loading_.before > 0 || tracking_) queue_.loadedFirst();
@@ -2803,12 +2816,18 @@ class Engine {
     bool takesState = false;
     std::uint64_t sessionId = 0;
     bool inDamage = false;
+    Barrier barrier;      // of the last state
     IdRanges gone, seen;  // `seen`: of every event so far, if seenAll
     bool seenAll = true;
   };
 
   // ---- sessions and identity ----
 
+  /// What the file says of the user and of the server's wish has changed.
+  void changeState(Moment now) {
+    file.stateChanged = true;
+    file.note(now.steadyMs);
+  }
   Moment ordered(Moment now) {
     now.steadyMs = latestMs_ = greater(latestMs_, now.steadyMs);
     return now;
@@ -2846,14 +2865,17 @@ class Engine {
     writeCount(tail_, Field::sessionId, session_.id);
     identity.write(tail_);
   }
-  bool fitsTail(std::string_view userId) {
+  /// Whether what every event says of the user fits into the tail, with ids of so many bytes.
+  bool fitsTail(std::string_view userId, std::size_t idBytes) {
     constexpr std::size_t keys = 64;  // and the session's id
     char* const memory = room();
     if (memory == nullptr || userId.size() > identity.userId.capacity()) return false;
     Buffer probe(memory, limits_.tailBytes());
     writeText(probe, Field::userId, userId);
-    const std::size_t ids = identity.deviceId.size() + identity.anonId.size();
-    return !probe.full() && probe.size() + ids + keys <= limits_.tailBytes();
+    return !probe.full() && probe.size() + idBytes + keys <= limits_.tailBytes();
+  }
+  bool fitsTail(std::string_view userId) {
+    return fitsTail(userId, identity.deviceId.size() + identity.anonId.size());
   }
   /// The members of the properties so far that `properties` does not name.
   void keepOthers(Buffer& merged, Properties properties) {
@@ -2904,7 +2926,11 @@ class Engine {
     Fixed<64> text;
     if (property.value.kind() == Value::Kind::text) text.add(property.value.text());
     else if (isSayable(property.value)) writeValue(text, property.value);
-    if (text.empty() || text.full()) return notices.add(Notice::invalidValue, property.name);
+    const bool fits = target != &identity.deviceId ||
+                      fitsTail(identity.userId.view(), text.size() + identity.anonId.size());
+    if (text.empty() || text.full() || !fits) {
+      return notices.add(Notice::invalidValue, property.name);
+    }
     target->clear();
     target->add(text.view());
   }
@@ -3114,8 +3140,7 @@ class Engine {
     if (waitMs == 0) return delivery_.backOff(now.steadyMs, random);
     delivery_.waitUntil(now.steadyMs + waitMs);
     barrier_ = {now.clockSet() ? now.wallMs + waitMs : -1, waitMs};
-    file.stateChanged = true;
-    file.note(now.steadyMs);
+    changeState(now);
   }
   void progress(Moment now) {
     endRequest(0, Queue::later);
@@ -3151,8 +3176,8 @@ class Engine {
       notices.add(Notice::refused);
     }
   }
-  void giveUp(Moment now) {
-    if (!inFlight_ || now.steadyMs < answerDueMs_) return;
+  /// The answer stays out; over a WebSocket some of it may have come.
+  void endUnanswered(Moment now) {
     lastStatus_ = 0;
     if (namedInFlight_ > 0) return progress(now);
     ++failedRequests_;
@@ -3161,10 +3186,11 @@ class Engine {
     delivery_.backOff(now.steadyMs, random);
   }
   void adopt(const Answer& answer, Moment now) {
-    if (!answer.anonId.empty() && answer.anonId.view() != identity.anonId.view()) {
+    const std::size_t idBytes = identity.deviceId.size() + answer.anonId.size();
+    if (!answer.anonId.empty() && answer.anonId.view() != identity.anonId.view() &&
+        fitsTail(identity.userId.view(), idBytes)) {
       identity.anonId.set(answer.anonId.view());
-      file.stateChanged = true;
-      file.note(now.steadyMs);
+      changeState(now);
       writeTail();
     }
     if (setup_.tellsUpdate && isNewer(answer.latestVersion.view(), device.version.view())) {
@@ -3222,10 +3248,10 @@ class Engine {
                               : file.urgent  ? latestMs_
                                              : file.lastSyncMs + limits_.reportIntervalMs;
     const std::int64_t rewrite = file.mustRewrite ? file.retryAtMs
-                                 : queue_.lostTrack() || file.mostlyDead(liveFileBytes())
+                                 : file.mostlyDead(liveFileBytes())
                                      ? file.lastRewriteMs + CacheFile::rewriteGapMs
                                      : never;
-    return file.mustRewrite ? rewrite : lesser(append, lesser(sync, rewrite));
+    return file.mustRewrite ? rewrite : lesser(lesser(append, lookDueMs()), lesser(sync, rewrite));
   }
 
   // ---- records of a file ----
@@ -3244,16 +3270,16 @@ class Engine {
     notices.add(Notice::damaged);
   }
   void loadLine(const Line& line, bool idsOnly, Moment now) {
-    if (line.kind == 's') return loadState(line.content, now);
+    if (line.kind == 's') return loadState(line.content);
     if (idsOnly) return;
     if (line.kind == 'g') return loadGone(line.content);
     if (line.kind == 'e' || line.kind == 'f') loadEvent(line, now);
   }
-  void loadState(std::string_view content, Moment now) {
+  void loadState(std::string_view content) {
     State state;
-    if (!loading_.takesState || !readState(content, state) ||
-        !sameString(state.appId, setup_.appId))
-      return;
+    if (!readState(content, state) || !sameString(state.appId, setup_.appId)) return;
+    loading_.barrier = state.barrier;
+    if (!loading_.takesState) return;
     const auto copy = [](Buffer& to, std::string_view raw) {
       to.clear();
       readString(raw, to);
@@ -3266,14 +3292,13 @@ class Engine {
     if (!fitsTail(identity.userId.view())) identity.userId.clear();
     identity.props.clear();
     if (state.props.size() <= identity.props.capacity()) identity.props.add(state.props);
-    loadBarrier(state.barrier, now);
   }
   void loadBarrier(Barrier barrier, Moment now) {
     std::int64_t left = lesser(barrier.forMs, dayMs);
     if (now.clockSet() && barrier.untilWallMs >= 0) {
       left = lesser(left, barrier.untilWallMs - now.wallMs);
     }
-    if (left <= 0) return;
+    if (left <= 0 || now.steadyMs + left <= delivery_.barrierMs()) return;
     barrier_ = barrier;
     delivery_.waitUntil(now.steadyMs + left);
   }
@@ -3536,6 +3561,12 @@ void describeUncaught(Report&& report) {
 
 // ---- threads ----
 
+/// A callback that runs on this thread, and the one that it runs in.
+struct Callback {
+  const void* owner;
+  const Callback* outer;
+};
+
 #if !NUCLEUS_THREADS
 
 class Mutex {
@@ -3557,17 +3588,16 @@ class Thread {
   void join() {}
   void detach() {}
 };
-/// Per thread: whose callback runs now.
-inline const void*& callbackOwner() {
-  static const void* owner = nullptr;
-  return owner;
+inline const Callback*& innermostCallback() {
+  static const Callback* innermost = nullptr;
+  return innermost;
 }
 
 #else
 
-inline const void*& callbackOwner() {
-  static thread_local const void* owner = nullptr;
-  return owner;
+inline const Callback*& innermostCallback() {
+  static thread_local const Callback* innermost = nullptr;
+  return innermost;
 }
 
 #if defined(_WIN32)
@@ -3721,26 +3751,29 @@ inline std::atomic<unsigned>& forkCount() {
 /// The files that are open. A child of a fork() closes them: its copy would keep their locks.
 class OpenHandles {
  public:
-  static void replace(int before, int after) {
-    for (std::atomic<int>& slot : handles()) {
-      int expected = before;
-      if (slot.compare_exchange_strong(expected, after)) return;
-    }
-  }
+  /// False where there are too many.
+  static bool add(int handle) { return replace(0, handle + 1); }
+  static void remove(int handle) { replace(handle + 1, 0); }
   template <class Close>
   static void closeAll(Close&& close) {
-    for (std::atomic<int>& slot : handles()) {
-      const int handle = slot.exchange(-1);
+    for (std::atomic<int>& slot : slots()) {
+      const int handle = slot.exchange(0) - 1;
       if (handle >= 0) close(handle);
     }
   }
 
  private:
-  using Slots = std::atomic<int>[16];
-  static Slots& handles() {
-    static Slots handles = {{-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1},
-                            {-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1}, {-1}};
-    return handles;
+  using Slots = std::atomic<int>[64];  // a handle and 1; 0: free
+  static Slots& slots() {
+    static Slots slots = {};
+    return slots;
+  }
+  static bool replace(int before, int after) {
+    for (std::atomic<int>& slot : slots()) {
+      int expected = before;
+      if (slot.compare_exchange_strong(expected, after)) return true;
+    }
+    return false;
   }
 };
 
@@ -3789,10 +3822,11 @@ inline std::wstring widen(const std::string& text) {
   MultiByteToWideChar(65001, 0, text.c_str(), -1, result.data(), size);
   return result;
 }
-inline std::string environment(const char* name) {
-  wchar_t value[1024] = {};
-  const unsigned long size = GetEnvironmentVariableW(widen(name).c_str(), value, 1024);
-  return size == 0 || size >= 1024 ? std::string() : narrow(value);
+inline bool readEnvironment(const char* name, std::string& value) {
+  wchar_t wide[1024] = {};
+  const unsigned long size = GetEnvironmentVariableW(widen(name).c_str(), wide, 1024);
+  value = size < 1024 ? narrow(wide) : std::string();
+  return size != 0;
 }
 inline std::string systemLocale() {
   wchar_t name[85] = {};
@@ -3830,14 +3864,16 @@ inline std::int64_t clockMs(clockid_t clock) {
 inline std::int64_t systemWallMs() { return clockMs(CLOCK_REALTIME); }
 inline std::int64_t systemSteadyMs() { return clockMs(CLOCK_MONOTONIC); }
 inline bool systemEntropy(void* to, std::size_t bytes) { return getentropy(to, bytes) == 0; }
-inline std::string environment(const char* name) {
-  const char* const value = std::getenv(name);
-  return value == nullptr ? std::string() : value;
+inline bool readEnvironment(const char* name, std::string& value) {
+  const char* const found = std::getenv(name);
+  value = found == nullptr ? "" : found;
+  return found != nullptr;
 }
 /// From the environment, as in en_US.UTF-8.
 inline std::string systemLocale() {
   for (const char* name : {"LC_ALL", "LC_MESSAGES", "LANG"}) {
-    std::string locale = environment(name);
+    std::string locale;
+    readEnvironment(name, locale);
     locale.erase(lesser(locale.find_first_of(".@"), locale.size()));
     for (char& c : locale) c = c == '_' ? '-' : c;
     if (locale.size() > 1 && locale != "POSIX") return locale;
@@ -3869,7 +3905,7 @@ inline std::uint64_t systemRamBytes() {
 inline std::int64_t systemWallMs() { return 0; }
 inline std::int64_t systemSteadyMs() { return 0; }
 inline bool systemEntropy(void*, std::size_t) { return false; }
-inline std::string environment(const char*) { return {}; }
+inline bool readEnvironment(const char*, std::string&) { return false; }
 inline std::string systemLocale() { return {}; }
 inline std::string systemVersion() { return {}; }
 inline std::uint64_t systemRamBytes() { return 0; }
@@ -3920,6 +3956,12 @@ class SystemClock : public Clock {
   std::int64_t steadyMs() override { return systemSteadyMs(); }
 };
 
+inline std::string environment(const char* name) {
+  std::string value;
+  readEnvironment(name, value);
+  return value;
+}
+
 inline std::string joinPath(const std::string& folder, const std::string& name) {
   return folder.empty() ? std::string() : folder + '/' + name;
 }
@@ -3940,7 +3982,34 @@ inline std::string userDataFolder() {
 
 // ---- files ----
 
+/// What tells one file from another while both exist; zero where there is no regular file.
+struct FileIdentity {
+  std::uint64_t volume = 0, number = 0;
+
+  bool exists() const { return number != 0; }
+  bool operator==(const FileIdentity& other) const {
+    return volume == other.volume && number == other.number;
+  }
+};
+
 #if NUCLEUS_FILES && defined(_WIN32)
+
+using Path = std::wstring;
+constexpr const wchar_t* separators = L"/\\";
+constexpr bool replacesOpenFiles = false;
+
+inline Path toPath(const std::string& path) { return widen(path); }
+inline bool isMissing(unsigned long error) { return error == 2 || error == 3; }
+inline bool isLink(const Path&) { return false; }  // File opens no link
+inline bool removeFile(const Path& path) {
+  return DeleteFileW(path.c_str()) != 0 || isMissing(GetLastError());
+}
+inline bool replaceFile(const Path& from, const Path& to) {
+  constexpr unsigned long replaceWriteThrough = 1 | 8;
+  return MoveFileExW(from.c_str(), to.c_str(), replaceWriteThrough) != 0;
+}
+inline void makeFolder(const wchar_t* path) { CreateDirectoryW(path, nullptr); }
+inline bool syncFolder(const Path&) { return true; }  // written through
 
 /// The lock is that others may read the file, but not open it for writing; it ends with the handle.
 class File {
@@ -3950,16 +4019,21 @@ class File {
   File& operator=(const File&) = delete;
   ~File() { close(); }
   bool isOpen() const { return handle_ != nullptr; }
-  bool open(const std::wstring& path, bool writes, bool creates) {
-    constexpr unsigned long readWrite = 0xC001'0000, readOnly = 0x8000'0000, shareAll = 7,
-                            share = 5;
-    void* const handle =
-        CreateFileW(path.c_str(), writes ? readWrite : readOnly, writes ? share : shareAll, nullptr,
-                    creates ? 1u : 3u, 0x0020'0080, nullptr);
-    close();
-    if (handle != reinterpret_cast<void*>(std::intptr_t{-1})) handle_ = handle;
-    return isOpen();
+  /// What is there, locked; or, where it is locked already, to be read.
+  StorageState open(const Path& path) {
+    if (openHandle(path, true, existing)) {
+      return identity().exists() ? StorageState::ready : (close(), StorageState::foreign);
+    }
+    const unsigned long error = GetLastError();
+    constexpr unsigned long sharingViolation = 32;
+    if (isMissing(error)) return StorageState::absent;
+    if (error != sharingViolation) return StorageState::failed;
+    openHandle(path, false, existing);
+    return StorageState::locked;
   }
+  /// A new one, locked; false where there is one already.
+  bool create(const Path& path) { return openHandle(path, true, createNew); }
+  bool openToLook(const Path& path) { return openHandle(path, false, existing); }
   void close() {
     if (isOpen()) CloseHandle(handle_);
     handle_ = nullptr;
@@ -3970,7 +4044,7 @@ class File {
     SetFilePointer(handle_, static_cast<long>(at & 0xFFFF'FFFF), &high, 0);
     unsigned long got = 0;
     const auto most = static_cast<unsigned long>(lesser<std::size_t>(bytes, 1 << 30));
-    return ReadFile(handle_, to, most, &got, nullptr) != 0 ? got : 0;
+    return ReadFile(handle_, to, most, &got, nullptr) != 0 ? got : SIZE_MAX;
   }
   bool append(std::string_view text) {
     long high = 0;
@@ -3980,104 +4054,68 @@ class File {
     return WriteFile(handle_, text.data(), size, &done, nullptr) != 0 && done == size;
   }
   bool sync() { return FlushFileBuffers(handle_) != 0; }
-  /// What identifies a file while it exists; 0 where it is no regular file.
-  std::uint64_t identity() {
-    std::uint32_t facts[13] = {};  // attributes .. links, index high, index low
-    if (GetFileInformationByHandle(handle_,
-                                   reinterpret_cast<_BY_HANDLE_FILE_INFORMATION*>(facts)) == 0) {
-      return 0;
-    }
-    const bool regular = (facts[0] & 0x410) == 0;  // no directory, no reparse point
-    return regular ? (std::uint64_t{facts[11]} << 32 | facts[12]) ^ facts[7] : 0;
+  FileIdentity identity() const {
+    std::uint32_t facts[13] = {};  // attributes .. volume (7) .. index high (11), index low (12)
+    auto* const to = reinterpret_cast<_BY_HANDLE_FILE_INFORMATION*>(facts);
+    constexpr std::uint32_t folderOrLink = 0x410;
+    if (GetFileInformationByHandle(handle_, to) == 0 || (facts[0] & folderOrLink) != 0) return {};
+    return {facts[7], std::uint64_t{facts[11]} << 32 | facts[12]};
   }
 
  private:
+  static constexpr unsigned long createNew = 1, existing = 3;
+  bool openHandle(const Path& path, bool writes, unsigned long disposition) {
+    constexpr unsigned long readWriteDelete = 0xC001'0000, readOnly = 0x8000'0000;
+    constexpr unsigned long shareAll = 7, shareReadDelete = 5, notThroughLinks = 0x0020'0080;
+    close();
+    void* const handle = CreateFileW(path.c_str(), writes ? readWriteDelete : readOnly,
+                                     writes ? shareReadDelete : shareAll, nullptr, disposition,
+                                     notThroughLinks, nullptr);
+    if (handle != reinterpret_cast<void*>(std::intptr_t{-1})) handle_ = handle;
+    return isOpen();
+  }
   void* handle_ = nullptr;
 };
 
-class FileStorage : public Storage {
- public:
-  explicit FileStorage(const std::string& path) : path_(widen(path)), twinPath_(path_ + L".tmp") {}
-
-  StorageState open() override {
-    if (file_.isOpen() && !readOnly_) return StorageState::ready;
-    readOnly_ = false;
-    if (!file_.open(path_, true, false)) return openBlocked(GetLastError());
-    if (file_.identity() == 0) return close(), StorageState::foreign;
-    DeleteFileW(twinPath_.c_str());
-    return StorageState::ready;
-  }
-  std::size_t read(std::size_t at, char* to, std::size_t bytes) override {
-    return file_.isOpen() ? file_.read(at, to, bytes) : 0;
-  }
-  bool append(std::string_view text) override { return file_.isOpen() && file_.append(text); }
-  bool beginReplace() override {
-    makeFolders();
-    dropTwin();
-    return twin_.open(twinPath_, true, true);
-  }
-  bool write(std::string_view text) override {
-    if (twin_.isOpen() && twin_.append(text)) return true;
-    return dropTwin(), false;
-  }
-  bool commitReplace() override {
-    if (!twin_.isOpen() || !twin_.sync()) return false;
-    file_.close();  // a file that is open cannot be replaced
-    constexpr unsigned long replaceWriteThrough = 1 | 8;
-    const bool moved = MoveFileExW(twinPath_.c_str(), path_.c_str(), replaceWriteThrough) != 0;
-    if (moved) {
-      file_.swap(twin_);
-    } else {
-      dropTwin();
-      file_.open(path_, true, false);
-    }
-    return moved;
-  }
-  bool sync() override { return file_.isOpen() && file_.sync(); }
-  bool erase() override {
-    close();
-    return DeleteFileW(path_.c_str()) != 0 || isMissing(GetLastError());
-  }
-  bool vanished() override {
-    if (!file_.isOpen()) return false;
-    File now;
-    return !now.open(path_, false, false) || now.identity() != file_.identity();
-  }
-  void close() override {
-    dropTwin();
-    file_.close();
-  }
-
- private:
-  /// Of a replacement that is given up, or that a crash left behind.
-  void dropTwin() {
-    twin_.close();
-    DeleteFileW(twinPath_.c_str());
-  }
-  static bool isMissing(unsigned long error) { return error == 2 || error == 3; }
-  StorageState openBlocked(unsigned long error) {
-    if (isMissing(error)) {
-      DeleteFileW(twinPath_.c_str());  // fails while another process is writing it
-      return StorageState::absent;
-    }
-    constexpr unsigned long sharingViolation = 32;
-    readOnly_ = error == sharingViolation && file_.open(path_, false, false);
-    return error == sharingViolation ? StorageState::locked : StorageState::failed;
-  }
-  void makeFolders() {
-    for (std::size_t at = path_.find_first_of(L"/\\", 3); at != std::wstring::npos;
-         at = path_.find_first_of(L"/\\", at + 1)) {
-      CreateDirectoryW(path_.substr(0, at).c_str(), nullptr);
-    }
-  }
-
-  std::wstring path_, twinPath_;
-  File file_, twin_;
-  bool readOnly_ = false;
-};
+inline FileIdentity identityAt(const Path& path) {
+  File file;
+  return file.openToLook(path) ? file.identity() : FileIdentity();
+}
 
 #elif NUCLEUS_FILES
 
+using Path = std::string;
+constexpr const char* separators = "/";
+constexpr bool replacesOpenFiles = true;
+
+inline Path toPath(const std::string& path) { return path; }
+inline bool isLink(const Path& path) {
+  struct stat facts;
+  return ::lstat(path.c_str(), &facts) == 0 && S_ISLNK(facts.st_mode);
+}
+inline bool removeFile(const Path& path) { return ::unlink(path.c_str()) == 0 || errno == ENOENT; }
+inline bool replaceFile(const Path& from, const Path& to) {
+  return std::rename(from.c_str(), to.c_str()) == 0;
+}
+inline void makeFolder(const char* path) { ::mkdir(path, 0700); }
+inline bool syncFolder(const Path& folder) {
+  const int handle = ::open(folder.c_str(), O_RDONLY | O_CLOEXEC);
+  if (handle < 0) return errno == ENOENT || errno == EACCES;    // which need not be readable
+  const bool synced = ::fsync(handle) == 0 || errno == EINVAL;  // some systems cannot
+  ::close(handle);
+  return synced;
+}
+inline FileIdentity identityOf(const struct stat& facts) {
+  return S_ISREG(facts.st_mode) ? FileIdentity{static_cast<std::uint64_t>(facts.st_dev),
+                                               static_cast<std::uint64_t>(facts.st_ino)}
+                                : FileIdentity();
+}
+inline FileIdentity identityAt(const Path& path) {
+  struct stat facts;
+  return ::lstat(path.c_str(), &facts) == 0 ? identityOf(facts) : FileIdentity();
+}
+
+/// The lock is the open file's, whatever its name becomes, until it is closed.
 class File {
  public:
   File() = default;
@@ -4086,16 +4124,24 @@ class File {
   ~File() { close(); }
   /// Here, not in the parent of a fork(), whose copy is closed.
   bool isOpen() const { return handle_ >= 0 && forks_ == forkCount().load(); }
-  bool open(const char* path, int flags) {
-    close();
-    handle_ = ::open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-    forks_ = forkCount().load();
-    if (isOpen()) OpenHandles::replace(-1, handle_);
-    return isOpen();
+  /// What is there, locked; or, where it is locked already, to be read.
+  StorageState open(const Path& path) {
+    if (!openHandle(path, 0)) return unopened(errno);
+    if (!isOurs()) return close(), StorageState::foreign;
+    if (lock()) return StorageState::ready;
+    return errno == EWOULDBLOCK ? StorageState::locked : StorageState::failed;
+  }
+  /// A new one, locked; false where there is one already, or was taken away before the lock.
+  bool create(const Path& path) {
+    const bool made =
+        openHandle(path, O_CREAT | O_EXCL) && lock() && identityAt(path) == identity();
+    if (!made) close();
+    return made;
   }
   void close() {
     if (isOpen()) {
-      OpenHandles::replace(handle_, -1);
+      unlock();
+      OpenHandles::remove(handle_);
       ::close(handle_);
     }
     handle_ = -1;
@@ -4104,25 +4150,13 @@ class File {
     std::swap(handle_, other.handle_);
     std::swap(forks_, other.forks_);
   }
-  /// Held by this open file, whatever its name becomes, until it is closed.
-  bool lock() {
-#if defined(__wasi__)
-    return true;
-#else
-    return ::flock(handle_, LOCK_EX | LOCK_NB) == 0;
-#endif
-  }
-  void unlock() {
-#if !defined(__wasi__)
-    ::flock(handle_, LOCK_UN);
-#endif
-  }
   std::size_t read(std::size_t at, char* to, std::size_t bytes) {
     std::size_t done = 0;
     while (done < bytes) {
       const ssize_t got = ::pread(handle_, to + done, bytes - done, static_cast<off_t>(at + done));
       if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) break;
+      if (got < 0) return SIZE_MAX;
+      if (got == 0) break;
       done += static_cast<std::size_t>(got);
     }
     return done;
@@ -4142,137 +4176,152 @@ class File {
 #endif
     return ::fsync(handle_) == 0;
   }
-  bool facts(struct stat& facts) const { return ::fstat(handle_, &facts) == 0; }
+  FileIdentity identity() const {
+    struct stat facts;
+    return ::fstat(handle_, &facts) == 0 ? identityOf(facts) : FileIdentity();
+  }
 
  private:
+  bool openHandle(const Path& path, int flags) {
+    close();
+    constexpr int always = O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    handle_ = ::open(path.c_str(), always | flags, 0600);
+    forks_ = forkCount().load();
+    if (isOpen() && !OpenHandles::add(handle_)) {
+      ::close(std::exchange(handle_, -1));
+      errno = EMFILE;
+    }
+    return isOpen();
+  }
+  static StorageState unopened(int error) {
+    if (error == ENOENT) return StorageState::absent;
+    const bool foreign = error == ELOOP || error == EISDIR || error == ENXIO;
+    return foreign ? StorageState::foreign : StorageState::failed;
+  }
+#if defined(__wasi__)
+  bool isOurs() const { return identity().exists(); }
+  bool lock() { return true; }
+  void unlock() {}
+#else
+  bool isOurs() const {
+    struct stat facts;
+    return identity().exists() && ::fstat(handle_, &facts) == 0 && facts.st_uid == ::geteuid();
+  }
+  bool lock() { return ::flock(handle_, LOCK_EX | LOCK_NB) == 0; }
+  void unlock() { ::flock(handle_, LOCK_UN); }  // a copy in a forked process may be open still
+#endif
+
   int handle_ = -1;
   unsigned forks_ = 0;
 };
 
+#endif
+
+#if NUCLEUS_FILES
+
+/// A file, and a twin beside it that takes its place once it is whole.
 class FileStorage : public Storage {
  public:
-  explicit FileStorage(std::string path) : path_(std::move(path)), twinPath_(path_ + ".tmp") {
+  explicit FileStorage(const std::string& path)
+      : path_(toPath(path)), twinPath_(toPath(path + ".tmp")), folder_(toPath(folderOf(path))) {
     watchForks();
   }
 
   StorageState open() override {
-    if (file_.isOpen() && locked_) return StorageState::ready;
+    if (isHeld()) return StorageState::ready;
+    held_ = false;
     for (int attempts = 0; attempts < 8; ++attempts) {
-      if (!file_.open(path_.c_str(), O_RDWR | O_APPEND)) return unopened(errno);
-      if (!isOurs(file_)) return file_.close(), StorageState::foreign;
-      locked_ = file_.lock();
-      if (!locked_) return errno == EWOULDBLOCK ? StorageState::locked : StorageState::failed;
-      if (!vanished()) return removeTwin(), StorageState::ready;  // else replaced meanwhile
+      const StorageState state = file_.open(path_);
+      if (state == StorageState::ready && vanished()) continue;  // replaced meanwhile
+      held_ = state == StorageState::ready;
+      if (held_ || state == StorageState::absent) removeTwin();
+      return state;
     }
     return StorageState::failed;
   }
   std::size_t read(std::size_t at, char* to, std::size_t bytes) override {
-    return file_.isOpen() ? file_.read(at, to, bytes) : 0;
+    return file_.isOpen() ? file_.read(at, to, bytes) : SIZE_MAX;
   }
-  bool append(std::string_view text) override {
-    return locked_ && file_.isOpen() && file_.append(text);
-  }
+  bool append(std::string_view text) override { return isHeld() && file_.append(text); }
   bool beginReplace() override {
     makeFolders();
     dropTwin();
     removeTwin();
-    return twin_.open(twinPath_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_EXCL) && twin_.lock();
+    return twin_.create(twinPath_);
   }
   bool write(std::string_view text) override {
-    if (twin_.isOpen() && twin_.append(text)) return true;
-    return dropTwin(), false;
+    return (twin_.isOpen() && twin_.append(text)) || (dropTwin(), false);
   }
   bool commitReplace() override {
-    const bool moved = twin_.isOpen() && twin_.sync() && mayReplace() &&
-                       std::rename(twinPath_.c_str(), path_.c_str()) == 0;
-    if (!moved) return dropTwin(), false;
+    if (!twin_.isOpen() || !twin_.sync() || !mayReplace()) return dropTwin(), false;
+    if (!replacesOpenFiles) file_.close();
+    if (!replaceFile(twinPath_, path_)) {
+      dropTwin();
+      held_ = isHeld() || file_.open(path_) == StorageState::ready;
+      return false;
+    }
     file_.swap(twin_);
     twin_.close();
-    locked_ = true;
-    return syncFolder();
+    held_ = true;
+    return syncFolder(folder_);
   }
-  bool sync() override { return locked_ && file_.isOpen() && file_.sync(); }
+  bool sync() override { return isHeld() && file_.sync(); }
   bool erase() override {
     dropTwin();
-    const bool removed = mayReplace() && (::unlink(path_.c_str()) == 0 || errno == ENOENT);
+    const bool removed = mayReplace() && removeFile(path_);
     removeTwin();
     close();
-    return syncFolder() && removed;
+    return syncFolder(folder_) && removed;
   }
-  bool vanished() override {
-    struct stat ours, named;
-    return file_.isOpen() && file_.facts(ours) &&
-           (::lstat(path_.c_str(), &named) != 0 || named.st_ino != ours.st_ino ||
-            named.st_dev != ours.st_dev);
-  }
+  bool vanished() override { return file_.isOpen() && !(identityAt(path_) == file_.identity()); }
   void close() override {
     dropTwin();
-    if (locked_ && file_.isOpen()) file_.unlock();
     file_.close();
-    locked_ = false;
+    held_ = false;
   }
 
  private:
+  static std::string folderOf(const std::string& path) {
+    const std::size_t slash = path.rfind('/');
+    return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  }
+  bool isHeld() const { return held_ && file_.isOpen(); }
+  /// The file is ours and locked by us, or there is none.
+  bool mayReplace() {
+    if (isHeld() && !vanished()) return true;
+    File other;
+    return other.open(path_) == StorageState::absent;
+  }
   /// Of a replacement that is given up.
   void dropTwin() {
-    if (twin_.isOpen()) ::unlink(twinPath_.c_str());
+    if (twin_.isOpen()) removeFile(twinPath_);
     twin_.close();
-  }
-  static bool isOurs(const File& file) {
-    struct stat facts;
-    if (!file.facts(facts) || !S_ISREG(facts.st_mode)) return false;
-#if defined(__wasi__)
-    return true;
-#else
-    return facts.st_uid == ::geteuid();
-#endif
-  }
-  StorageState unopened(int error) {
-    locked_ = false;
-    if (error == ELOOP || error == EISDIR || error == ENXIO) return StorageState::foreign;
-    if (error != ENOENT) return StorageState::failed;
-    removeTwin();
-    return StorageState::absent;
   }
   /// What a crash left behind; a twin that is being written is locked, and stays.
   void removeTwin() {
     File twin;
-    const bool opened = twin.open(twinPath_.c_str(), O_RDWR);
-    const bool stale = opened ? isOurs(twin) && twin.lock() : errno == ELOOP;
-    if (stale) ::unlink(twinPath_.c_str());
-  }
-  /// The file is ours and locked by us, or there is none.
-  bool mayReplace() {
-    if (locked_ && file_.isOpen() && !vanished()) return true;
-    File other;
-    return !other.open(path_.c_str(), O_RDONLY) && errno == ENOENT;
-  }
-  bool syncFolder() {
-    const std::size_t slash = path_.rfind('/');
-    const std::string folder = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
-    const int handle = ::open(folder.c_str(), O_RDONLY | O_CLOEXEC);
-    if (handle < 0) return errno == ENOENT || errno == EACCES;    // which need not be readable
-    const bool synced = ::fsync(handle) == 0 || errno == EINVAL;  // some systems cannot
-    ::close(handle);
-    return synced;
+    if (twin.open(twinPath_) == StorageState::ready || isLink(twinPath_)) removeFile(twinPath_);
   }
   void makeFolders() {
-    for (std::size_t at = path_.find('/', 1); at != std::string::npos;
-         at = path_.find('/', at + 1)) {
-      ::mkdir(path_.substr(0, at).c_str(), 0700);
+    for (std::size_t at = path_.find_first_of(separators, 1); at != Path::npos;
+         at = path_.find_first_of(separators, at + 1)) {
+      const auto separator = std::exchange(path_[at], Path::value_type());
+      makeFolder(path_.c_str());
+      path_[at] = separator;
     }
   }
 
-  std::string path_, twinPath_;
+  Path path_;
+  const Path twinPath_, folder_;
   File file_, twin_;
-  bool locked_ = false;
+  bool held_ = false;  // locked by us
 };
 
 #endif
 
-inline std::shared_ptr<Storage> makeFileStorage(std::string path) {
+inline std::shared_ptr<Storage> makeFileStorage(const std::string& path) {
 #if NUCLEUS_FILES
-  if (!path.empty()) return std::make_shared<FileStorage>(std::move(path));
+  if (!path.empty()) return std::make_shared<FileStorage>(path);
 #endif
   static_cast<void>(path);
   return nullptr;
@@ -4333,15 +4382,18 @@ class Checked {
   /// Lowers the limits until everything fits into the host's memory, if it can.
   void fit(std::size_t memory) {
     const Limits before = limits;
-    while (needWithPosts(limits) + Arena::alignment > memory && limits.maxEventBytes >= 512) {
+    constexpr std::size_t leastEvent = 512;
+    while (needWithPosts(limits) + Arena::alignment > memory) {
       const std::size_t batchLeast = limits.maxEventBytes + 16,
                         queueLeast = 2 * limits.maxEventBytes;
       if (limits.maxBatchBytes > batchLeast) {
         limits.maxBatchBytes = greater(limits.maxBatchBytes * 7 / 8, batchLeast);
       } else if (limits.maxQueueBytes > queueLeast) {
         limits.maxQueueBytes = greater(limits.maxQueueBytes * 7 / 8, queueLeast);
+      } else if (limits.maxEventBytes > leastEvent) {
+        limits.maxEventBytes = greater(limits.maxEventBytes * 7 / 8, leastEvent);
       } else {
-        limits.maxEventBytes = limits.maxEventBytes * 7 / 8;
+        break;  // not enough, which Core finds
       }
     }
     const auto tell = [this](std::string_view name, std::size_t was, std::size_t is) {
@@ -4355,9 +4407,10 @@ class Checked {
   Notices& notices_;
 };
 
-/// What stands before "://", in lower case.
+/// What stands before "://", in lower case; "" where there is none.
 inline std::string schemeOf(const std::string& endpoint) {
-  std::string scheme = endpoint.substr(0, endpoint.find("://"));
+  const std::size_t end = endpoint.find("://");
+  std::string scheme = endpoint.substr(0, end == std::string::npos ? 0 : end);
   for (char& c : scheme) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
   return scheme;
 }
@@ -4416,12 +4469,13 @@ class HostStorage {
   StorageState open() {
     return attempt([&] { return storage_->open(); }, StorageState::failed);
   }
-  /// Fills what room there is.
-  std::size_t read(std::size_t at, Buffer& to) {
+  /// Fills what room there is; false where it cannot be read.
+  bool read(std::size_t at, Buffer& to) {
     const auto read = [&] { return storage_->read(at, to.end(), to.room()); };
-    const std::size_t got = lesser(attempt(read, std::size_t{0}), to.room());
+    const std::size_t got = attempt(read, std::size_t{SIZE_MAX});
+    if (got > to.room()) return false;
     to.grow(got);
-    return got;
+    return true;
   }
   bool append(std::string_view text) {
     return attempt([&] { return storage_->append(text); }, false);
@@ -4471,17 +4525,16 @@ class Disk {
   /// What is due, or needed for a request that is.
   void work() {
     if (!isWorkDue()) return;
+    if (isLookDue()) look();
     if (isTracking()) store(isSyncDue());
-    else erase();
+    if (!isTracking()) erase();
   }
-  /// All that is pending goes into the file.
+  /// All that is pending goes into the file. Where it failed, `synced` tries again at once.
   bool store(bool synced) {
     if (ended_ || !exists() || !isTracking()) return false;
-    if (!isUsable() && !open()) return false;
-    if (synced && isUsable() && storage_.vanished()) {
-      lose();
-      if (!open()) return false;
-    }
+    if (!isUsable() && !synced && !isRetryDue()) return false;
+    if (synced && isUsable()) look();
+    if (!isUsable() && (!open() || !isTracking())) return false;
     if (isRewriteDue()) return rewrite();
     return append() && (!synced || sync());
   }
@@ -4496,19 +4549,20 @@ class Disk {
   }
   /// Opens what is there and reads it. True: it can be written, or made.
   bool open() {
-    StorageState state = storage_.open();
-    if (state == StorageState::ready && !engine_.file.known && !readOpened(false)) {
-      storage_.close();
-      state = StorageState::foreign;
+    bool stale = false;
+    unsigned wishes = 0;
+    {
+      Lock lock(desk_.mutex);
+      stale = wanted_ != Erasure::none;
+      wishes = wishes_;
     }
-    if (state == StorageState::locked) {
-      if (!isTracking()) readOpened(true);
-      storage_.close();
-    }
+    const StorageState state = openAndRead(stale);
     Lock lock(desk_.mutex);
-    engine_.fileOpened(state, wanted_ != Erasure::none, desk_.now());
+    const bool overtaken = wishes != wishes_;  // the user has opted out meanwhile
+    if (overtaken) optOut();
+    engine_.fileOpened(state, stale, desk_.now());
     const bool usable = state == StorageState::ready || state == StorageState::absent;
-    if (usable) wanted_ = Erasure::none;  // what was still to be erased was not read
+    if (usable && !overtaken) wanted_ = Erasure::none;  // what was to be erased was not read
     return usable;
   }
   /// The first line of the file, and nothing else, is read. What cannot be understood is a no.
@@ -4521,7 +4575,7 @@ class Disk {
     Fixed<128> line;
     for (Fixed<1> byte; byte.view() != "\n" && line.room() > 0; line.add(byte.view())) {
       byte.clear();
-      if (storage_.read(line.size(), byte) == 0) break;
+      if (!storage_.read(line.size(), byte) || byte.empty()) break;
     }
     Consent choice = Consent::refused;
     std::size_t bytes = 0;
@@ -4540,7 +4594,10 @@ class Disk {
 
   // ---- erasure; what is wanted is said under the engine's lock alone ----
 
-  void want(Erasure erasure) { wanted_ = greater(wanted_, erasure); }
+  void want(Erasure erasure) {
+    wanted_ = greater(wanted_, erasure);
+    ++wishes_;
+  }
   bool isErasureWanted() const { return wanted_ != Erasure::none && !engine_.tracking(); }
   std::int64_t eraseDueMs() const { return isErasureWanted() ? eraseRetryMs_ : never; }
   /// There may be something to erase again; but no more than what was unsent before.
@@ -4562,6 +4619,7 @@ class Disk {
     if (closes) storage_.close();
     Lock lock(desk_.mutex);
     if (closes) engine_.fileClosed();
+    if (erased && erasure == Erasure::all && !engine_.setup().remember) engine_.file.bytes = 0;
     if (erased) done_ = erasure;
     if (done_ >= wanted_) wanted_ = Erasure::none;
     eraseRetryMs_ = desk_.now().steadyMs + CacheFile::retryMs;
@@ -4595,11 +4653,20 @@ class Disk {
     Lock lock(desk_.mutex);
     return engine_.rewriteDue(desk_.now());
   }
-  void lose() {
-    storage_.close();
+  bool isRetryDue() const {
     Lock lock(desk_.mutex);
-    engine_.fileLost(desk_.now());
-    engine_.notices.add(Notice::storageVanished);
+    return desk_.now().steadyMs >= engine_.file.retryAtMs;
+  }
+  bool isLookDue() const {
+    Lock lock(desk_.mutex);
+    return engine_.lookDueMs() <= desk_.now().steadyMs;
+  }
+  /// Whether the file was removed or replaced.
+  void look() {
+    const bool vanished = storage_.vanished();
+    if (vanished) storage_.close();
+    Lock lock(desk_.mutex);
+    engine_.looked(vanished, desk_.now());
   }
 
   // ---- out ----
@@ -4609,8 +4676,8 @@ class Disk {
       scratch_.clear();
       {
         Lock lock(desk_.mutex);
-        if (!engine_.fileWouldOverflow(scratch_.capacity())) engine_.gather(scratch_, desk_.now());
-        else break;
+        engine_.gather(scratch_, desk_.now());
+        if (engine_.fileWouldOverflow(scratch_.size())) break;
       }
       if (scratch_.empty()) return true;
       seal(scratch_.data(), scratch_.size());
@@ -4649,69 +4716,90 @@ class Disk {
   }
   bool eraseFile(Erasure erasure, StorageState& state) {
     state = storage_.open();
-    const bool ours = state == StorageState::ready && (engine_.file.known || readIds());
-    if (!ours && state != StorageState::absent) {
-      return state == StorageState::foreign || state == StorageState::ready;
-    }
+    if (state == StorageState::ready && !engine_.file.known) state = readIds();
+    const bool ours = state == StorageState::ready;
+    if (!ours && state != StorageState::absent) return state == StorageState::foreign;
     if (engine_.setup().remember || (ours && erasure != Erasure::all)) return rewrite();
     return !ours || storage_.erase();
   }
 
   // ---- in ----
 
-  /// False: it is not ours. What is still to be erased from it does not come back.
-  bool readOpened(bool idsOnly) { return wanted_ != Erasure::none ? readIds() : read(idsOnly); }
-  /// The random ids, which stay when all else is erased. False: the file is not ours.
-  bool readIds() {
-    if (!read(true)) return false;
-    Lock lock(desk_.mutex);
-    if (engine_.tracking()) return true;
+  /// `stale`: what the file holds is still to be erased, and does not come back.
+  StorageState openAndRead(bool stale) {
+    StorageState state = storage_.open();
+    if (state == StorageState::ready && !engine_.file.known) {
+      state = stale ? readIds() : read(false);
+      if (state != StorageState::ready) storage_.close();
+    } else if (state == StorageState::locked) {
+      if (!isTracking()) stale ? readIds() : read(true);
+      storage_.close();
+    }
+    return state;
+  }
+  void optOut() {
     if (wanted_ == Erasure::all) engine_.forget();
     else engine_.disable();
-    return true;
   }
-  /// False: it is not ours. `idsOnly`: the events are left alone.
-  bool read(bool idsOnly) {
+  /// The random ids, which stay when all else is erased.
+  StorageState readIds() {
+    const StorageState state = read(true);
+    Lock lock(desk_.mutex);
+    if (state == StorageState::ready && !engine_.tracking()) optOut();
+    return state;
+  }
+  /// Foreign where it is not ours, failed where it cannot be read. `idsOnly`: no events.
+  StorageState read(bool idsOnly) {
     std::size_t at = 0, first = 0;
     scratch_.clear();
-    fill(at);
+    if (!fill(at)) return StorageState::failed;
     Consent choice = Consent::notAsked;
     const Owner owner = readFirstLine(scratch_.view(), appId(), choice, first);
     const bool damaged = owner == Owner::damaged;
     const bool ours = owner == Owner::us || scratch_.empty() ||
                       (damaged && (isTornFirstLine(scratch_.view()) || namesUs(scratch_.view())));
-    if (!ours) return false;
+    if (!ours) return StorageState::foreign;
     if (owner == Owner::us) scratch_.dropFront(lesser(first + 1, scratch_.size()));
     {
       Lock lock(desk_.mutex);
       engine_.loadBegins();
     }
-    while (readRecords(at, idsOnly)) fill(at);
+    bool more = true, readable = true;
+    while (more && readable) readable = readRecords(at, idsOnly, more) && fill(at);
     Lock lock(desk_.mutex);
     engine_.loadEnds(!idsOnly, desk_.now());
+    if (!readable) return engine_.unfile(), StorageState::failed;
     engine_.file.freshLine = true;  // whatever its end looks like
     engine_.file.bytes = idsOnly ? 0 : at;
     if (owner != Owner::us) engine_.file.mustRewrite = true;
-    return true;
+    const bool refused = engine_.setup().remember && choice == Consent::refused;
+    if (refused && engine_.tracking()) engine_.disable(), want(Erasure::unsent);
+    return StorageState::ready;
   }
-  void fill(std::size_t& at) { at += storage_.read(at, scratch_); }
-  /// False: all is read.
-  bool readRecords(std::size_t at, bool idsOnly) {
-    Fixed<1> more;
-    const bool last = storage_.read(at, more) == 0;
+  /// False where it cannot be read.
+  bool fill(std::size_t& at) {
+    const std::size_t before = scratch_.size();
+    const bool readable = storage_.read(at, scratch_);
+    at += scratch_.size() - before;
+    return readable;
+  }
+  bool readRecords(std::size_t at, bool idsOnly, bool& more) {
+    Fixed<1> next;
+    if (!storage_.read(at, next)) return false;
+    more = !next.empty();
     const bool stuck = scratch_.room() == 0;
     Lock lock(desk_.mutex);
-    std::size_t used = engine_.load(scratch_.view(), last, idsOnly, desk_.now());
+    std::size_t used = engine_.load(scratch_.view(), !more, idsOnly, desk_.now());
     if (used == 0 && stuck) used = engine_.load(scratch_.view(), true, idsOnly, desk_.now());
     scratch_.dropFront(used);
-    return !last;
+    return true;
   }
   /// Whether a file ends within what would be our first line.
   bool isTornFirstLine(std::string_view text) const {
     Fixed<128> expected;
     writeFirstLine(expected, appId(), Consent::notAsked);
     const std::size_t known = lesser(text.size(), expected.view().rfind(" - "));
-    return text.find('\n') == std::string_view::npos &&
+    return text.find('\n') == std::string_view::npos && known >= expected.view().find(' ') &&
            text.substr(0, known) == expected.view().substr(0, known);
   }
   /// Whether a record of state, close to the front, says that the file is ours.
@@ -4734,8 +4822,10 @@ class Disk {
   HostStorage storage_;
   Buffer scratch_;
   bool ended_ = false;
-  Erasure wanted_ = Erasure::none, done_ = Erasure::none;  // under the engine's lock
-  std::int64_t eraseRetryMs_ = INT64_MIN;                  // the same
+  // Under the engine's lock:
+  Erasure wanted_ = Erasure::none, done_ = Erasure::none;
+  unsigned wishes_ = 0;  // how often something was wanted
+  std::int64_t eraseRetryMs_ = INT64_MIN;
 };
 
 /// std::terminate, told to the clients that asked for it before it takes its course.
@@ -4867,7 +4957,8 @@ class Core : public std::enable_shared_from_this<Core> {
     if (options_.rememberTrackingChoice || checked_.limits.cacheDelayMs == 0) disk_.store(true);
   }
   bool disable(Erasure erasure) {
-    if (isForked() || !isConfigured()) return true;
+    if (isForked()) return false;
+    if (!isConfigured()) return true;
     {
       Lock lock(mutex_);
       tracking_ = false;
@@ -4916,25 +5007,27 @@ class Core : public std::enable_shared_from_this<Core> {
   void receive(std::string_view message) {
     if (!isOpen()) return;
     Lock lock(mutex_);
+    if (phase_ == Phase::closed) return;
     engine_.receive(message, now());
     answered();
   }
   void reply(Post& post, const Response& response) {
     if (isClosed()) return;
     Lock lock(mutex_);
+    if (phase_ == Phase::closed) return;
     engine_.settle(post, response, now());
     answered();
   }
   void online(bool connected) {
     if (!isOpen()) return;
     Lock lock(mutex_);
+    if (phase_ == Phase::closed) return;
     engine_.online(connected, now());
     wakeWorker();
   }
   bool persist() {
     if (!isOpen() || isInside()) return false;
-    Lock files(disk_.mutex);
-    return disk_.store(true);
+    return withFile([this] { return disk_.store(true); });
   }
   Stats stats() {
     Stats stats;
@@ -5021,7 +5114,9 @@ class Core : public std::enable_shared_from_this<Core> {
   void beginTracking() {
     Lock files(disk_.mutex);
     if (options_.rememberTrackingChoice) engine_.consent = disk_.rememberedChoice();
-    const bool asksNot = options_.respectDoNotTrack && asksNotToTrack(environment("DO_NOT_TRACK"));
+    std::string wish;
+    const bool asksNot =
+        options_.respectDoNotTrack && readEnvironment("DO_NOT_TRACK", wish) && asksNotToTrack(wish);
     if (!enabledAtStart(engine_.consent, asksNot, options_.disableTracking)) return disk_.close();
     if (!prepare()) return;
     engine_.begin(now());
@@ -5053,8 +5148,13 @@ class Core : public std::enable_shared_from_this<Core> {
   bool isForked() const { return forkCount().load(std::memory_order_relaxed) != forksBefore_; }
   bool isClosed() const { return phase_ == Phase::closed || isForked(); }
   bool isOpen() const { return !isClosed() && !inert_; }
-  bool isInside() const { return callbackOwner() == this || isInFilter(); }
-  bool isInFilter() const { return callbackOwner() == &options_.filter; }
+  bool isInside() const { return runs(this) || isInFilter(); }
+  bool isInFilter() const { return runs(&options_.filter); }
+  static bool runs(const void* owner) {
+    const Callback* callback = innermostCallback();
+    while (callback != nullptr && callback->owner != owner) callback = callback->outer;
+    return callback != nullptr;
+  }
   bool isErasureWanted() const {
     Lock lock(mutex_);
     return disk_.isErasureWanted();
@@ -5106,8 +5206,7 @@ class Core : public std::enable_shared_from_this<Core> {
       if (sleepsUntilMs_ > dueMs()) wakeWorker();
     }
     if (outcome == Outcome::ok && (urgent || checked_.limits.cacheDelayMs == 0)) {
-      Lock files(disk_.mutex);
-      disk_.store(false);
+      withFile([this] { return disk_.store(false); });
     }
     return outcome;
   }
@@ -5149,8 +5248,20 @@ class Core : public std::enable_shared_from_this<Core> {
     return sent;
   }
   void workOnFile() {
+    withFile([this] { return disk_.work(), true; });
+  }
+  /// What is read from a file that another client had may say that the user has refused since.
+  template <class Work>
+  bool withFile(Work&& work) {
     Lock files(disk_.mutex);
-    disk_.work();
+    const bool done = work();
+    Lock lock(mutex_);
+    if (tracking_ && !engine_.tracking()) {
+      tracking_ = false;
+      ++*epoch_;
+      settled_.notify();
+    }
+    return done;
   }
   std::int64_t dueMs() {
     const bool tells = !engine_.customData.empty() || !engine_.latestVersion.empty();
@@ -5267,7 +5378,8 @@ class Core : public std::enable_shared_from_this<Core> {
   template <class Result, class Action>
   Result inside(std::string_view name, Result otherwise, Action&& action,
                 const void* owner = nullptr) {
-    const void* const outer = std::exchange(callbackOwner(), owner == nullptr ? this : owner);
+    const Callback callback = {owner == nullptr ? this : owner, innermostCallback()};
+    innermostCallback() = &callback;
     bool returned = false;
     const auto guarded = [&] {
       Result result = action();
@@ -5275,7 +5387,7 @@ class Core : public std::enable_shared_from_this<Core> {
       return result;
     };
     Result result = attempt(guarded, std::move(otherwise));
-    callbackOwner() = outer;
+    innermostCallback() = callback.outer;
     if (!returned) note(Notice::callbackThrew, name);
     return result;
   }
@@ -5285,8 +5397,9 @@ class Core : public std::enable_shared_from_this<Core> {
   bool deliver(std::int64_t timeoutMs) {
     Lock lock(mutex_);
     const std::uint64_t mark = engine_.flushMark(), dropped = engine_.dropped();
-    workFor(timeoutMs, mark, [&] { return engine_.delivered(mark) || !tracking_; });
-    return tracking_ && engine_.delivered(mark) && engine_.dropped() == dropped;
+    const unsigned epoch = epoch_->load();  // another means that what was unsent is erased
+    workFor(timeoutMs, mark, [&] { return engine_.delivered(mark) || *epoch_ != epoch; });
+    return tracking_ && *epoch_ == epoch && engine_.delivered(mark) && engine_.dropped() == dropped;
   }
   /// What was accepted before `mark` goes out now: the worker sends it, or the caller does.
   template <class Done>
@@ -5295,12 +5408,15 @@ class Core : public std::enable_shared_from_this<Core> {
     wakeWorker();
     ++flushing_;
     if (hasWorker_) waitUntil(timeoutMs, done);
-    else if (timeoutMs > 0) workUntil(now().steadyMs + lesser(timeoutMs, 365 * dayMs), mark);
+    else if (timeoutMs > 0) workUntil(now().steadyMs + bounded(timeoutMs), mark);
     --flushing_;
+  }
+  static std::int64_t bounded(std::int64_t timeoutMs) {
+    return greater<std::int64_t>(lesser(timeoutMs, 365 * dayMs), 0);
   }
   template <class Done>
   void waitUntil(std::int64_t timeoutMs, Done&& done) {
-    timeoutMs = lesser(timeoutMs, 365 * dayMs);
+    timeoutMs = bounded(timeoutMs);
     const std::int64_t endMs = systemSteadyMs() + timeoutMs;
     for (std::int64_t left = timeoutMs; left > 0 && phase_ != Phase::closed && !done();) {
       settled_.wait(mutex_, left);
@@ -5340,7 +5456,7 @@ class Core : public std::enable_shared_from_this<Core> {
     return !ending_.exchange(true);
   }
   void finish(std::int64_t timeoutMs, bool onWorker) {
-    timeoutMs = lesser(timeoutMs, 365 * dayMs);
+    timeoutMs = bounded(timeoutMs);
     const std::int64_t endMs = systemSteadyMs() + timeoutMs;
     storeLast(false);
     if (phase_ == Phase::lastDelivery) deliverLast(timeoutMs);
@@ -5422,7 +5538,7 @@ class Core : public std::enable_shared_from_this<Core> {
 }  // namespace detail
 
 NUCLEUS_INLINE std::shared_ptr<Storage> fileStorage(std::string path) {
-  return detail::makeFileStorage(std::move(path));
+  return detail::makeFileStorage(path);
 }
 NUCLEUS_INLINE std::string defaultCacheFile(Text appId) {
   if (!detail::isIdentifier(appId)) return {};

@@ -3112,17 +3112,16 @@ class Engine {
       ++acknowledged_;
     }
   }
-  /// The request is over; those of its events that are left get `flag`, or go behind the others.
-  void endRequest(unsigned flag, unsigned laterBy) {
+  /// The request is over; those of its events that are left get `flag`, or go behind the others:
+  /// as far as `round`, or `roundAgain` if they were behind already.
+  void endRequest(unsigned flag, unsigned round, unsigned roundAgain) {
     inFlight_ = false;
     nextExpiryMs_ = latestMs_;
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
       const Queue::Record record = queue_.at(at);
       if (!record.has(Queue::inRequest)) continue;
-      const unsigned round = record.rank() == Queue::suspect
-                                 ? record.rank()
-                                 : lesser<unsigned>(record.rank() + laterBy, Queue::laterMost);
-      queue_.mark(at, flag | round, Queue::inRequest | Queue::suspect);
+      const unsigned next = greater(record.rank(), record.rank() == 0 ? round : roundAgain);
+      queue_.mark(at, flag | next, Queue::inRequest | Queue::suspect);
     }
   }
   /// The table of answers.
@@ -3136,24 +3135,30 @@ class Engine {
     const std::int64_t waitMs =
         status == 429 || status == 503 ? readRetryAfter(response.retryAfter, now.wallMs) : 0;
     if (status == 413 || status == 400 || status == 422) return refused(status, alone, now);
-    endRequest(0, alone && status >= 500 ? Queue::later : 0u);
+    endRequest(0, alone && status >= 500 ? Queue::later : 0u, Queue::laterMost);
     if (waitMs == 0) return delivery_.backOff(now.steadyMs, random);
     delivery_.waitUntil(now.steadyMs + waitMs);
     barrier_ = {now.clockSet() ? now.wallMs + waitMs : -1, waitMs};
     changeState(now);
   }
+  /// Something waited before the request began, and has not failed as one passed over.
+  bool hasBacklog() const {
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      const Queue::Record record = queue_.at(at);
+      if (record.bornMs <= delivery_.begunMs() && record.rank() < Queue::laterMost) return true;
+    }
+    return false;
+  }
   void progress(Moment now) {
-    endRequest(0, Queue::later);
+    endRequest(0, Queue::later, Queue::later);
     suspectAside();
     const bool whole = post_->ids.named() == post_->ids.count();
-    const bool backlog =
-        !queue_.empty() && queue_.at(queue_.oldest()).bornMs <= delivery_.begunMs();
-    delivery_.progress(whole, backlog, now.steadyMs);
+    delivery_.progress(whole, hasBacklog(), now.steadyMs);
     if (queue_.empty()) delivery_.sleep();
   }
   void refused(int status, bool alone, Moment now) {
     if (alone) dropSuspect();
-    endRequest(alone ? Queue::aside : 0u, 0);
+    endRequest(alone ? Queue::aside : 0u, 0, 0);
     if (!alone && status == 413) delivery_.halveBytes(post_->body.size());
     if (!alone && status != 413) delivery_.halveEvents(post_->ids.count());
     unsigned round = 0;
@@ -3182,7 +3187,7 @@ class Engine {
     if (namedInFlight_ > 0) return progress(now);
     ++failedRequests_;
     notices.add(Notice::requestFailed);
-    endRequest(0, 0);
+    endRequest(0, 0, 0);
     delivery_.backOff(now.steadyMs, random);
   }
   void adopt(const Answer& answer, Moment now) {
@@ -3329,6 +3334,7 @@ class Engine {
     }
     if (!loading_.seenAll || loading_.seen.contains(facts.id)) {
       const std::size_t at = find(facts.id);
+      if (at != Queue::none) loading_.sessionId = facts.sessionId;
       if (at != Queue::none) return queue_.mark(at, Queue::inFile);
     }
     if (!loading_.seen.add(facts.id, facts.id)) loading_.seenAll = false;

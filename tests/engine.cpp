@@ -1,8 +1,10 @@
-// Sessions, ids, clocks, age, WebSocket mode and late answers, at the public face.
+// Room 11: sessions, ids, clocks, age, WebSocket mode and late answers, at the public face; then
+// the engine alone.
 #include "check.hpp"
 #include "fakes.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -132,6 +134,8 @@ TEST_CASE("an idle session ends by the clock that ran further, and by no other c
   constexpr std::int64_t now = 1'790'000'000'000;
   const Row row =
       GENERATE(Row{"not yet", now, sessionTimeoutMs - 1, sessionTimeoutMs - 1, false},
+               Row{"exactly", now, sessionTimeoutMs, sessionTimeoutMs, true},
+               Row{"exactly, by the wall clock", now, sessionTimeoutMs, 10, true},
                Row{"both", now, sessionTimeoutMs + 1, sessionTimeoutMs + 1, true},
                Row{"steady alone", now, 0, sessionTimeoutMs + 1, true},
                Row{"wall alone, as after a sleep", now, sessionTimeoutMs + 1, 10, true},
@@ -791,6 +795,43 @@ TEST_CASE("there are no heartbeats during a backoff, and they go on after it") {
   }
 }
 
+TEST_CASE("a heartbeat needs no answer, and none that it gets changes anything") {
+  const bool answersAtOnce = GENERATE(false, true);
+  World world;
+  Peer peer;
+  nucleus::Options options = overWebSocket(world, peer);
+  options.transport = [=, hold = peer.transport()](const Request& request) {
+    const Response pending = hold(request);
+    return answersAtOnce && !request.expectsAnswer() ? Server::with(500) : pending;
+  };
+  Client client(std::move(options));
+  world.pass(client, 2'000);
+  REQUIRE(peer.requests.size() == 1);
+  client.receive(Server::naming(peer.ids(0)));
+  world.pass(client, 5'000);
+  const nucleus::Stats before = client.stats();
+  world.diagnostics.clear();
+  for (std::size_t beats = 1; beats <= 3; ++beats) {
+    world.pass(client, minuteMs);
+    REQUIRE(peer.heartbeats.size() == beats);
+    peer.heartbeats.back().reply(Response::pending());
+    peer.heartbeats.back().reply(Server::with(500));
+    peer.heartbeats.back().reply(Server::with(429, "", "3600"));
+    peer.heartbeats.back().reply(Server::with(200, R"({"anonId":"fromBeat"})"));
+  }
+  const nucleus::Stats after = client.stats();
+  CHECK(after.requests == before.requests);
+  CHECK(after.failedRequests == before.failedRequests);
+  CHECK(after.acknowledgedEvents == before.acknowledgedEvents);
+  CHECK(after.nextRequestInMs == before.nextRequestInMs);
+  CHECK(after.lastStatus == before.lastStatus);
+  CHECK(world.diagnostics.empty());
+  client.track("at once");
+  world.pass(client, 2'000);
+  REQUIRE(peer.requests.size() == 2);
+  CHECK(peer.requests[1].body().find("fromBeat") == std::string_view::npos);
+}
+
 TEST_CASE("there are no heartbeats over HTTP") {
   World world;
   Client client(world.options());
@@ -1028,4 +1069,222 @@ TEST_CASE("onCustomData gets the JSON as the server wrote it, up to 64 KB, only 
   client.receive("{\"customData\":{\"unfinished\":1}");
   client.poll();
   CHECK(told.empty());
+}
+
+// ---- the engine alone, with numbers for moments ----
+
+namespace {
+
+namespace detail = nucleus::detail;
+using PostPtr = std::shared_ptr<detail::Post>;
+
+struct Bare {
+  static detail::Setup setup(std::int64_t sessionTimeout, bool webSocket) {
+    detail::Setup setup;
+    setup.appId = "app";
+    setup.canSend = true;
+    setup.webSocket = webSocket;
+    setup.limits.reportIntervalMs = 20'000;
+    setup.limits.sessionTimeoutMs = sessionTimeout;
+    setup.limits.cutoffMs = 2 * dayMs;
+    setup.limits.answerTimeoutMs = minuteMs;
+    setup.limits.cacheDelayMs = 1'000;
+    setup.limits.maxQueueBytes = 32 << 10;
+    setup.limits.maxEventBytes = 1 << 10;
+    setup.limits.maxBatchBytes = 4 << 10;
+    return setup;
+  }
+  static detail::Moment at(std::int64_t ms) { return {1'790'000'000'000 + ms, ms}; }
+
+  std::vector<std::uint64_t> memory = std::vector<std::uint64_t>(16 << 10);
+  detail::Arena arena{memory.data(), memory.size() * sizeof(std::uint64_t)};
+  detail::Notices notices;
+  detail::Engine engine;
+  std::shared_ptr<std::atomic<unsigned>> epoch = std::make_shared<std::atomic<unsigned>>(1u);
+
+  /// Its session begins at 0.
+  explicit Bare(std::int64_t sessionTimeout = sessionTimeoutMs, bool webSocket = false)
+      : engine(setup(sessionTimeout, webSocket), arena, notices) {
+    engine.random.seed([](void* to, std::size_t bytes) {
+      std::fill_n(static_cast<char*>(to), bytes, '\x17');
+      return true;
+    });
+    REQUIRE(engine.enable(at(0)) == Outcome::ok);
+  }
+  void track(std::string_view name, std::int64_t ms) {
+    REQUIRE(engine.accept({detail::Type::event, name}, at(ms)) == Outcome::ok);
+  }
+  /// The request that is due, or nothing.
+  PostPtr next(std::int64_t ms) {
+    return engine.next(at(ms), [this](bool heartbeat) {
+      const auto post = std::make_shared<detail::Post>();
+      const detail::Limits& limits = engine.limits();
+      char* const ids = arena.take(limits.batchIds() * sizeof(std::uint64_t));
+      post->ids = {reinterpret_cast<std::uint64_t*>(ids), limits.batchIds()};
+      post->body = arena.buffer(limits.maxBatchBytes + 8);
+      post->heartbeat = heartbeat;
+      post->currentEpoch = epoch;
+      return post;
+    });
+  }
+  void acknowledge(detail::Post& post, std::int64_t ms) {
+    engine.settle(post, naming(Server::ids(post.body.view())), at(ms));
+  }
+  nucleus::Stats stats(std::int64_t ms) {
+    nucleus::Stats stats;
+    engine.fill(stats, at(ms));
+    return stats;
+  }
+  /// What is to be appended to the file.
+  std::string gather(std::int64_t ms) {
+    char text[4 << 10];
+    detail::Buffer out(text, sizeof text);
+    engine.gather(out, at(ms));
+    return std::string(out.view());
+  }
+  void hasFile() {
+    engine.file.wanted = true;
+    engine.fileOpened(nucleus::StorageState::ready, false, at(0));
+  }
+};
+
+bool holds(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
+}
+
+}  // namespace
+
+TEST_CASE("what the engine accepts comes out in a request, and leaves once it is named") {
+  Bare bare;
+  bare.track("ONE", 100);
+  const std::int64_t due = bare.engine.dueMs();
+  const PostPtr post = bare.next(due);
+  REQUIRE(post != nullptr);
+  const Json events = Server::events(post->body.view());
+  REQUIRE(events.size() == 2);
+  CHECK(isInit(events[0]));
+  CHECK(isNamed(events[1], "ONE"));
+  CHECK(events[1].at("date") == Bare::at(100).wallMs);
+  bare.engine.settle(*post, naming({idOf(events[1])}), Bare::at(due + 1));
+  CHECK(bare.stats(due + 1).queuedEvents == 1);
+  bare.acknowledge(*post, due + 2);
+  CHECK(bare.engine.queueEmpty());
+  CHECK(bare.stats(due + 2).acknowledgedEvents == 2);
+}
+
+TEST_CASE("the engine has no request before it is due, and one at a time") {
+  Bare bare;
+  const std::int64_t due = bare.engine.dueMs();
+  CHECK(due >= 500);
+  CHECK(due <= 1'500);
+  CHECK(bare.next(due - 1) == nullptr);
+  const PostPtr post = bare.next(due);
+  REQUIRE(post != nullptr);
+  bare.track("NEXT", due + 1);
+  CHECK(bare.next(due + 30'000) == nullptr);  // the first waits for its answer
+  bare.acknowledge(*post, due + 30'000);
+  CHECK(bare.next(due + 30'000) != nullptr);
+}
+
+TEST_CASE("after a 413 the engine's next request is half as large") {
+  Bare bare;
+  for (int i = 0; i < 30; ++i) bare.track("EVENT", i);
+  const std::int64_t due = bare.engine.dueMs();
+  const PostPtr large = bare.next(due);
+  REQUIRE(large != nullptr);
+  CHECK(large->body.size() > 3 << 10);
+  bare.engine.settle(*large, Server::with(413), Bare::at(due));
+  const PostPtr half = bare.next(due);
+  REQUIRE(half != nullptr);
+  CHECK(half->body.size() <= large->body.size() / 2);
+  CHECK(half->body.size() > large->body.size() / 4);
+  CHECK(Server::ids(half->body.view())[0] == Server::ids(large->body.view())[0]);
+}
+
+TEST_CASE("the engine gathers what the file lacks, and nothing twice") {
+  Bare bare;
+  bare.hasFile();
+  bare.track("ONE", 10);
+  const std::string first = bare.gather(1'000);
+  CHECK(first[first.find_first_not_of('\n')] == 's');
+  CHECK(std::count(first.begin(), first.end(), '\n') == 3);
+  CHECK(holds(first, "ONE"));
+  CHECK(bare.gather(1'000).empty());  // it is on its way
+  bare.engine.appended(true, first.size(), Bare::at(1'000));
+  bare.track("TWO", 1'100);
+  const std::string second = bare.gather(2'000);
+  CHECK(holds(second, "TWO"));
+  CHECK_FALSE(holds(second, "ONE"));
+  CHECK(std::count(second.begin(), second.end(), '\n') == 1);
+  bare.engine.appended(false, second.size(), Bare::at(2'000));
+  CHECK(bare.engine.rewriteDue(Bare::at(2'000)));  // what arrived is not known
+}
+
+TEST_CASE("the engine sends what the file holds, and then tells the file what has left") {
+  Bare bare;
+  bare.hasFile();
+  CHECK(bare.next(1'500) == nullptr);
+  bare.engine.appended(true, bare.gather(1'600).size(), Bare::at(1'600));
+  bare.track("LATE", 1'700);
+  const PostPtr post = bare.next(3'000);
+  REQUIRE(post != nullptr);
+  const std::vector<std::uint64_t> ids = Server::ids(post->body.view());
+  CHECK(ids.size() == 1);
+  CHECK_FALSE(holds(post->body.view(), "LATE"));
+  bare.acknowledge(*post, 3'100);
+  const std::string rest = bare.gather(4'000);
+  CHECK(holds(rest, "LATE"));
+  CHECK(rest[rest.find_first_not_of('\n')] == 'g');
+  CHECK(holds(rest, ' ' + std::to_string(ids[0]) + '\n'));
+}
+
+TEST_CASE("the engine has no heartbeat for a session that has been idle for its time-out") {
+  const bool beats = GENERATE(false, true);
+  Bare bare(minuteMs + (beats ? 1 : 0), true);
+  const std::int64_t due = bare.engine.dueMs();
+  bare.track("LAST", due);
+  const PostPtr post = bare.next(due);
+  REQUIRE(post != nullptr);
+  bare.acknowledge(*post, due);
+  CHECK(bare.next(due + minuteMs - 1) == nullptr);
+  const PostPtr heartbeat = bare.next(due + minuteMs);
+  CHECK((heartbeat != nullptr) == beats);
+}
+
+TEST_CASE("heartbeats end with a session that the wall clock has ended") {
+  fakes::World world;
+  nucleus::Options options = world.options();
+  options.endpoint = "wss://host";
+  Client* called = nullptr;
+  int beats = 0;
+  options.transport = [&](const Request& request) {
+    if (request.expectsAnswer()) {
+      called->receive(fakes::Server::naming(fakes::Server::ids(request.body())));
+    } else {
+      ++beats;
+    }
+    return Response::pending();
+  };
+  Client client(std::move(options));
+  called = &client;
+  world.pass(client, 5000);
+  world.clock->wall += 36'000'000;  // as after a night's sleep
+  world.pass(client, 200'000, 1000);
+  CHECK(beats == 0);
+}
+
+TEST_CASE("a WebSocket that comes and goes does not multiply the requests") {
+  fakes::World world;
+  nucleus::Options options = world.options();
+  options.endpoint = "wss://host";
+  options.transport = [](const Request&) { return Response::pending(); };
+  Client client(std::move(options));
+  world.pass(client, 2000);
+  for (int i = 0; i < 100; ++i) {
+    client.online(false);
+    client.online();
+    client.poll();
+  }
+  CHECK(client.stats().requests <= 2);
+  CHECK(client.stats().failedRequests == client.stats().requests);
 }

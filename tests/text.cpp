@@ -21,11 +21,7 @@ using Ids = std::vector<std::uint64_t>;
 
 std::string folderOf(const std::string& file) { return file.substr(0, file.find_last_of("/\\")); }
 
-#ifdef NUCLEUS_TESTS_DIR
-const std::string testsFolder = NUCLEUS_TESTS_DIR;
-#else
 const std::string testsFolder = folderOf(__FILE__);
-#endif
 
 /// What `write` puts into a buffer of `capacity` bytes, of which none around it may change.
 template <class Write>
@@ -464,10 +460,13 @@ TEST_CASE("a decimal comma of the host's locale does not get into the numbers") 
       comma = *std::localeconv()->decimal_point == ',';
     }
   }
-  if (!comma)
-    WARN("this system has no locale with a decimal comma: only the present one is tested");
   const std::string half = asNumber(0.5), large = asNumber(1234567.25), small = asNumber(1.5e-9);
   std::setlocale(LC_NUMERIC, before.c_str());
+  if (!comma) {
+    WARN("not run: this system has no locale with a decimal comma");
+    CHECK_FALSE(fakes::inCi());
+    return;
+  }
   CHECK(half == "0.5");
   CHECK(large == "1234567.25");
   CHECK(small == "1.5e-9");
@@ -654,7 +653,7 @@ TEST_CASE("what is nested 100,000 deep is refused, without recursion") {
   }
 }
 
-TEST_CASE("10 MB of anything are read in linear time") {
+TEST_CASE("10 MB of anything are read to the end or refused") {  // quadratic work would never end
   constexpr std::size_t size = 10 << 20;
   const std::string spaces(size, ' ');
   CHECK(isJson("[" + repeat("1,", size / 2) + "1]"));

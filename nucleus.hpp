@@ -3334,8 +3334,10 @@ class Engine {
     }
     if (!loading_.seenAll || loading_.seen.contains(facts.id)) {
       const std::size_t at = find(facts.id);
-      if (at != Queue::none) loading_.sessionId = facts.sessionId;
-      if (at != Queue::none) return queue_.mark(at, Queue::inFile);
+      if (at != Queue::none) {
+        loading_.sessionId = facts.sessionId;
+        return queue_.mark(at, Queue::inFile);
+      }
     }
     if (!loading_.seen.add(facts.id, facts.id)) loading_.seenAll = false;
     const bool another = facts.sessionId != loading_.sessionId;

@@ -7,16 +7,13 @@
 
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
-#include <memory>
 #include <string>
 #include <thread>
 
-std::size_t keepBody(char* data, std::size_t, std::size_t bytes, void* response) {
-  std::string& body = static_cast<nucleus::Response*>(response)->body;
-  if (body.size() + bytes > 1 << 20) return 0;  // no answer is that long: give up
-  body.append(data, bytes);
-  return bytes;
+std::size_t keep(char* data, std::size_t, std::size_t bytes, void* body) {
+  std::string& kept = *static_cast<std::string*>(body);
+  if (kept.size() + bytes > 1 << 20) return 0;  // no answer is that long: give up
+  return kept.append(data, bytes), bytes;
 }
 
 int stopIfCancelled(void* request, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
@@ -26,32 +23,30 @@ int stopIfCancelled(void* request, curl_off_t, curl_off_t, curl_off_t, curl_off_
 nucleus::Response post(const nucleus::Request& request) {
   if (request.cancelled()) return {};
   nucleus::Response response;
-  const std::string url(request.url());
-  const std::unique_ptr<CURL, void (*)(CURL*)> curl(curl_easy_init(), curl_easy_cleanup);
-  const std::unique_ptr<curl_slist, void (*)(curl_slist*)> headers(
-      curl_slist_append(nullptr, "Content-Type: application/json"), curl_slist_free_all);
-  if (curl == nullptr || headers == nullptr) return response;
-  curl_easy_setopt(curl.get(), CURLOPT_URL, url.c_str());
-  curl_easy_setopt(curl.get(), CURLOPT_HTTPHEADER, headers.get());
-  curl_easy_setopt(curl.get(), CURLOPT_POSTFIELDS, request.body().data());
-  curl_easy_setopt(curl.get(), CURLOPT_POSTFIELDSIZE, static_cast<long>(request.body().size()));
-  curl_easy_setopt(curl.get(), CURLOPT_WRITEFUNCTION, keepBody);
-  curl_easy_setopt(curl.get(), CURLOPT_WRITEDATA, &response);
-  curl_easy_setopt(curl.get(), CURLOPT_XFERINFOFUNCTION, stopIfCancelled);
-  curl_easy_setopt(curl.get(), CURLOPT_XFERINFODATA, &request);
-  curl_easy_setopt(curl.get(), CURLOPT_NOPROGRESS, 0L);
-  curl_easy_setopt(curl.get(), CURLOPT_CONNECTTIMEOUT, 10L);
-  curl_easy_setopt(curl.get(), CURLOPT_TIMEOUT, 30L);
-  curl_easy_setopt(curl.get(), CURLOPT_NOSIGNAL, 1L);
-  if (curl_easy_perform(curl.get()) != CURLE_OK) return {};
-  long status = 0;
-  curl_easy_getinfo(curl.get(), CURLINFO_RESPONSE_CODE, &status);
-  response.status = static_cast<int>(status);
-  curl_off_t retryAfter = 0;
-  if (curl_easy_getinfo(curl.get(), CURLINFO_RETRY_AFTER, &retryAfter) == CURLE_OK &&
-      retryAfter > 0) {
-    response.retryAfter = std::to_string(retryAfter);
+  CURL* const curl = curl_easy_init();
+  curl_slist* const type = curl_slist_append(nullptr, "Content-Type: application/json");
+  curl_easy_setopt(curl, CURLOPT_URL, std::string(request.url()).c_str());
+  curl_easy_setopt(curl, CURLOPT_HTTPHEADER, type);
+  curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.body().data());
+  curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, static_cast<long>(request.body().size()));
+  curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, keep);
+  curl_easy_setopt(curl, CURLOPT_WRITEDATA, &response.body);
+  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, stopIfCancelled);
+  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &request);
+  curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);  // call the function above
+  curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 10L);
+  curl_easy_setopt(curl, CURLOPT_TIMEOUT, 30L);
+  curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);  // time-outs of name look-ups: this is a thread
+  long status = 0;                               // no server was reached
+  curl_off_t retryAfter = 0;                     // in seconds, whatever form it had
+  if (curl_easy_perform(curl) == CURLE_OK) {
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &retryAfter);
   }
+  response.status = static_cast<int>(status);
+  if (retryAfter > 0) response.retryAfter = std::to_string(retryAfter);
+  curl_slist_free_all(type);
+  curl_easy_cleanup(curl);
   return response;
 }
 
@@ -62,7 +57,7 @@ int main(int count, char** arguments) {
   options.transport = post;
   options.debug = true;
   if (count > 1) options.endpoint = arguments[1];
-  const int events = count > 2 ? std::atoi(arguments[2]) : 3;
+  const int events = count > 2 ? std::stoi(arguments[2]) : 3;
   options.cacheFile = count > 3 ? arguments[3] : "curl-example.cache";
 
   nucleus::Client nucleus(options);
@@ -71,9 +66,6 @@ int main(int count, char** arguments) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));  // what your program does
   }
   const bool delivered = nucleus.flush(20'000);
-  const nucleus::Stats stats = nucleus.stats();
-  std::printf("acknowledged %llu, queued %zu\n",
-              static_cast<unsigned long long>(stats.acknowledgedEvents), stats.queuedEvents);
-  nucleus.shutdown(1'000);
+  std::printf("%zu events are still in the cache file\n", nucleus.stats().queuedEvents);
   return delivered ? 0 : 1;
 }

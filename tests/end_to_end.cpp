@@ -1,4 +1,5 @@
 // The curl example against a real server, each a process of its own. POSIX only.
+#include "../nucleus.hpp"
 #include "check.hpp"
 
 #include <httplib.h>
@@ -12,9 +13,13 @@
 #include <iterator>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -81,6 +86,30 @@ struct Folder {
   std::string of(const std::string& name) const { return (path / name).string(); }
 };
 
+/// A port that nobody else gets, and where nobody listens, until it is let go.
+class FreePort {
+ public:
+  FreePort() {
+    sockaddr_in address = {};
+    socklen_t size = sizeof address;
+    auto* const any = reinterpret_cast<sockaddr*>(&address);
+    ::fcntl(socket_, F_SETFD, FD_CLOEXEC);
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(::bind(socket_, any, size) == 0);
+    REQUIRE(::getsockname(socket_, any, &size) == 0);
+    number_ = ntohs(address.sin_port);
+  }
+  FreePort(const FreePort&) = delete;
+  FreePort& operator=(const FreePort&) = delete;
+  ~FreePort() { ::close(socket_); }
+  int number() const { return number_; }
+  int letGo() { return ::close(std::exchange(socket_, -1)), number_; }
+
+ private:
+  int socket_ = ::socket(AF_INET, SOCK_STREAM, 0), number_ = 0;
+};
+
 class Collector {
  public:
   explicit Collector(const Folder& folder, int port = 0)
@@ -88,7 +117,6 @@ class Collector {
                  {"--port", std::to_string(port), "--port-file", folder.of("port")}),
         port_(readPort(folder.of("port"))) {}
 
-  int port() const { return port_; }
   std::string endpoint() const { return "http://127.0.0.1:" + std::to_string(port_); }
   void behave(const Json& script) {
     const auto answer = client().Post("/control/behave", script.dump(), "application/json");
@@ -170,11 +198,11 @@ TEST_CASE("a thousand events arrive, in the form that the wire asks for") {
 
 TEST_CASE("what was tracked while the server was away arrives when it is back") {
   const Folder folder;
-  const int port = Collector(folder).port();  // which is free again now
-  const std::string endpoint = "http://127.0.0.1:" + std::to_string(port);
+  FreePort port;
+  const std::string endpoint = "http://127.0.0.1:" + std::to_string(port.number());
   Process client(NUCLEUS_CURL_EXAMPLE, {endpoint, "50", folder.of("cache")});
   REQUIRE(eventually([&] { return idsInFile(folder.of("cache")).size() >= 40; }));
-  Collector collector(folder, port);
+  Collector collector(folder, port.letGo());
   REQUIRE(client.wait() == 0);
   const Json state = collector.state();
   CHECK(state.at("violations") == Json::array());
@@ -214,6 +242,7 @@ TEST_CASE("a connection that breaks after processing repeats the same ids") {
   CHECK(state.at("violations") == Json::array());  // same id, same bytes, among others
   CHECK(state.at("events") == 21);
   CHECK(state.at("repeats").get<int>() > 0);
+  CHECK(state.at("unused") == 0);
 }
 
 TEST_CASE("a server that answers badly gets everything in the end") {
@@ -230,6 +259,58 @@ TEST_CASE("a server that answers badly gets everything in the end") {
   const Json state = collector.state();
   CHECK(state.at("violations") == Json::array());
   CHECK(state.at("events") == 41);
+  CHECK(state.at("unused") == 0);
+}
+
+TEST_CASE("an event that the server refuses is dropped, all others arrive") {
+  const Folder folder;
+  const std::string answer = GENERATE("400 BAD", "422 BAD");
+  CAPTURE(answer);
+  {
+    nucleus::Options options;
+    options.appId = "curl-example";
+    options.cacheFile = folder.of("cache");
+    nucleus::Client earlier(options);
+    CHECK(earlier.track("BAD") == nucleus::Outcome::ok);
+  }
+  REQUIRE(idsInFile(folder.of("cache")).size() == 2);
+  Collector collector(folder);
+  collector.behave({{"then", answer}});
+  Process client(NUCLEUS_CURL_EXAMPLE, {collector.endpoint(), "40", folder.of("cache")});
+  CHECK(client.wait() == 1);  // not all was acknowledged
+  const Json state = collector.state();
+  CHECK(state.at("violations") == Json::array());
+  CHECK(state.at("events") == 42);
+  CHECK(state.at("names") == Json{{"STEP", 40}});
+  CHECK(state.at("answered").at(answer.substr(0, 3)) > 1);
+  CHECK(idsInFile(folder.of("cache")).empty());
+}
+
+TEST_CASE("what a server refuses while it accepts nothing else is kept, until one accepts it") {
+  const Folder folder;
+  Collector collector(folder);
+  collector.behave({{"then", "400 STEP"}});
+  {
+    Process client(NUCLEUS_CURL_EXAMPLE, {collector.endpoint(), "3", folder.of("cache")});
+    REQUIRE(eventually([&] { return collector.state().at("requests") >= 5; }));
+  }
+  CHECK(collector.state().at("events") == 1);  // the init
+  collector.behave({{"then", "ok"}});
+  Process next(NUCLEUS_CURL_EXAMPLE, {collector.endpoint(), "1", folder.of("cache")});
+  REQUIRE(next.wait() == 0);
+  CHECK(collector.state().at("names").at("STEP") == 4);
+}
+
+TEST_CASE("no request comes before the time that the server asked for") {
+  const Folder folder;
+  Collector collector(folder);
+  collector.behave({{"answers", {GENERATE("429 2", "503-date 3")}}, {"then", "ok"}});
+  Process client(NUCLEUS_CURL_EXAMPLE, {collector.endpoint(), "5", folder.of("cache")});
+  REQUIRE(client.wait() == 0);
+  const Json state = collector.state();
+  CHECK(state.at("events") == 6);
+  REQUIRE(state.at("at").size() >= 2);
+  CHECK(state.at("at")[1].get<std::int64_t>() - state.at("at")[0].get<std::int64_t>() >= 2'000);
 }
 
 TEST_CASE("a server with a small limit gets everything in small requests") {

@@ -1,15 +1,17 @@
-// Several processes on one cache file, killed at any moment.
+// Several processes, or clients of one process, on one cache file; ended at any moment.
 #if !defined(_WIN32)
 
 #include "fakes.hpp"
 #include "check.hpp"
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <set>
 #include <system_error>
+#include <thread>
 
 #include <sched.h>
 #include <signal.h>
@@ -53,37 +55,20 @@ class SharedFile {
   fs::path folder_;
 };
 
-/// What a process has to say, line by line; without a wait.
-class Process {
+/// What somebody has to say, line by line.
+class Speaker {
  public:
-  template <class Body>
-  explicit Process(Body&& body) {
-    int ends[2] = {-1, -1};
-    REQUIRE(pipe(ends) == 0);
-    id_ = fork();
-    REQUIRE(id_ >= 0);
-    if (id_ == 0) {
-      alarm(120);
-      ::close(ends[0]);
-      body(ends[1]);
-      _exit(0);
-    }
-    ::close(ends[1]);
-    from_ = ends[0];
-  }
-  ~Process() {
-    kill();
-    ::close(from_);
-  }
-  Process(const Process&) = delete;
-  Process& operator=(const Process&) = delete;
+  Speaker() { REQUIRE(pipe(ends_) == 0); }
+  ~Speaker() { ::close(ends_[0]); }
+  Speaker(const Speaker&) = delete;
+  Speaker& operator=(const Speaker&) = delete;
 
-  /// False at its end.
+  /// False at the end.
   bool readLine(std::string& line) {
     std::size_t end;
     while ((end = text_.find('\n')) == std::string::npos) {
       char piece[4096];
-      const ssize_t got = ::read(from_, piece, sizeof piece);
+      const ssize_t got = ::read(ends_[0], piece, sizeof piece);
       if (got <= 0) return false;
       text_.append(piece, static_cast<std::size_t>(got));
     }
@@ -91,6 +76,29 @@ class Process {
     text_.erase(0, end + 1);
     return true;
   }
+
+ protected:
+  int ends_[2] = {-1, -1};  // to read, to write
+
+ private:
+  std::string text_;
+};
+
+class Process : public Speaker {
+ public:
+  template <class Body>
+  explicit Process(Body&& body) : id_(fork()) {
+    REQUIRE(id_ >= 0);
+    if (id_ == 0) {
+      alarm(120);
+      ::close(ends_[0]);
+      body(ends_[1]);
+      _exit(0);
+    }
+    ::close(ends_[1]);
+  }
+  ~Process() { kill(); }
+
   void kill() {
     if (id_ > 0) ::kill(id_, SIGKILL);
     waitForEnd();
@@ -102,8 +110,29 @@ class Process {
 
  private:
   pid_t id_ = -1;
-  int from_ = -1;
-  std::string text_;
+};
+
+/// Its body goes on until `stops`, and is listened to until its end.
+class Thread : public Speaker {
+ public:
+  template <class Body>
+  explicit Thread(Body&& body) {
+    thread_ = std::thread([this, body = std::forward<Body>(body)] {
+      body(ends_[1], stops);
+      ::close(ends_[1]);
+    });
+  }
+  ~Thread() {
+    stops = true;
+    for (std::string said; readLine(said);) {
+    }
+    thread_.join();
+  }
+
+  std::atomic<bool> stops{false};
+
+ private:
+  std::thread thread_;
 };
 
 void say(int to, const std::string& line) {
@@ -126,10 +155,11 @@ nucleus::Options onFile(fakes::World& world, const SharedFile& file) {
 
 constexpr int eventsInMemory = 20;
 
-/// Tracks for ever. "KEPT" events are never acknowledged, and `by n` is said once the file holds
-/// number n; others are acknowledged, so that the file is often rewritten: each time `rewritten` is
-/// said. `locked` is said where it is, and `ids ...` with the first request.
-[[noreturn]] void trackForever(int to, const SharedFile& file, const std::string& by) {
+/// Tracks until it is stopped. "KEPT" events are never acknowledged, and `by n` is said once the
+/// file holds number n; others are acknowledged, so that the file is often rewritten: each time
+/// `rewritten` is said. `locked` is said where it is, and `ids ...` with the first request.
+void trackUntil(const std::atomic<bool>& stops, int to, const SharedFile& file,
+                const std::string& by) {
   fakes::World world;
   bool saidIds = false, saidLocked = false;
   nucleus::Options options = onFile(world, file);
@@ -150,11 +180,11 @@ constexpr int eventsInMemory = 20;
   Client client(options);
   const auto isReady = [&] { return client.stats().storage == StorageState::ready; };
   ino_t inode = 0;
-  for (int tracked = 0, said = 0;;) {
+  for (int tracked = 0, said = 0; !stops;) {
     const bool ready = isReady();
     if (ready || tracked < eventsInMemory) {
       const bool kept = client.track("KEPT", {{"by", by}, {"n", tracked}}) == Outcome::ok;
-      if (!kept) _exit(1);
+      if (!kept) return;
       ++tracked;
       client.track("BULK", {{"text", std::string(12'000, 'x')}});
     }
@@ -169,7 +199,12 @@ constexpr int eventsInMemory = 20;
   }
 }
 
-/// What was heard from the processes.
+void trackForever(int to, const SharedFile& file, const std::string& by) {
+  const std::atomic<bool> never{false};
+  trackUntil(never, to, file, by);
+}
+
+/// What was heard.
 struct Heard {
   std::multiset<std::string> lines;
   std::set<std::string> ids, stored;
@@ -180,25 +215,25 @@ struct Heard {
     else if (line.find(' ') != std::string::npos) stored.insert(line);
   }
   /// Listens until `line` was said so many times.
-  bool waitFor(Process& process, const std::string& line, std::size_t times = 1) {
+  bool waitFor(Speaker& speaker, const std::string& line, std::size_t times = 1) {
     std::size_t count = 0;
     for (std::string said; count < times; count += said == line ? 1u : 0u) {
-      if (!process.readLine(said)) return false;
+      if (!speaker.readLine(said)) return false;
       note(said);
     }
     return true;
   }
   /// Listens to so many lines.
-  bool listen(Process& process, int lines_) {
+  bool listen(Speaker& speaker, int lines_) {
     std::string said;
     while (lines_-- > 0) {
-      if (!process.readLine(said)) return false;
+      if (!speaker.readLine(said)) return false;
       note(said);
     }
     return true;
   }
-  void listenToTheEnd(Process& process) {
-    for (std::string said; process.readLine(said);) note(said);
+  void listenToTheEnd(Speaker& speaker) {
+    for (std::string said; speaker.readLine(said);) note(said);
   }
 };
 
@@ -300,6 +335,48 @@ TEST_CASE("two processes on one file, killed at any moment, lose nothing that wa
   CHECK(rewritten >= 20 * rounds);
 }
 
+TEST_CASE("two clients on one file in one process lose nothing, whichever ends first") {
+  for (int round = 0; round < 6; ++round) {
+    CAPTURE(round);
+    const SharedFile file;
+    Heard heard;
+    const auto start = [&file](const char* by) {
+      return std::make_unique<Thread>(
+          [&file, by](int to, const std::atomic<bool>& stops) { trackUntil(stops, to, file, by); });
+    };
+    const auto end = [&heard](Thread& thread) {
+      thread.stops = true;
+      heard.listenToTheEnd(thread);
+    };
+    const auto first = start("first");
+    REQUIRE(heard.waitFor(*first, "first 0"));
+    const auto second = start("second");
+    REQUIRE(heard.waitFor(*second, "locked"));
+    CHECK(heard.stored.count("second 0") == 0);
+    REQUIRE(heard.waitFor(*first, "rewritten", 20));
+    REQUIRE(heard.listen(*first, between(0, 20)));
+    spin();
+    if (round % 2 == 0) {
+      end(*second);
+      REQUIRE(heard.listen(*first, between(1, 20)));
+      end(*first);
+    } else {
+      end(*first);
+      REQUIRE(heard.waitFor(*second, "second " + std::to_string(eventsInMemory)));
+      REQUIRE(heard.listen(*second, between(0, 20)));
+      end(*second);
+      CHECK(heard.stored.count("second 0") == 1);
+    }
+    const Found found = takeAll(file);
+    CHECK(lost(heard, found) == 0);
+    CHECK(twice(found) == 0);
+    CHECK(found.damaged == 0);
+    CHECK(file.names() == std::set<std::string>{"events.cache"});
+    heard.ids.insert(found.ids.begin(), found.ids.end());
+    CHECK(heard.ids.size() == 1);
+  }
+}
+
 TEST_CASE("of processes that start at once one has the file, and none loses what it stored") {
   for (int round = 0; round < 24; ++round) {
     CAPTURE(round);
@@ -344,7 +421,7 @@ TEST_CASE("processes that come and go quickly lose nothing that they said was sa
   std::vector<std::unique_ptr<Process>> processes;
   for (const char* const by : {"first", "second", "third", "fourth"}) {
     processes.push_back(std::make_unique<Process>([&file, by](int to) {
-      for (int n = 0, stored = 0; stored < 30; ++n) {
+      for (int n = 0, stored = 0; stored < 30 && n < 20'000; ++n) {
         fakes::World world;
         nucleus::Options options = onFile(world, file);
         options.transport = nullptr;

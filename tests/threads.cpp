@@ -23,6 +23,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
 namespace {
 
@@ -41,10 +44,13 @@ bool eventually(Done&& done) {
   const auto end = Time::now() + std::chrono::seconds(30);
   while (!done()) {
     if (Time::now() > end) return false;
-    std::this_thread::yield();
+    std::this_thread::sleep_for(milliseconds(1));  // between two looks
   }
   return true;
 }
+
+/// Lets time pass in which nothing is to happen.
+void letPass(milliseconds time) { std::this_thread::sleep_for(time); }
 
 /// A file in a new folder that goes with it.
 class TestFile {
@@ -126,7 +132,8 @@ class Gate {
   void pass() {
     std::unique_lock<std::mutex> lock(mutex_);
     reached_ = true;
-    changed_.wait_for(lock, std::chrono::seconds(30), [this] { return open_; });
+    if (!changed_.wait_for(lock, std::chrono::seconds(30), [this] { return open_; }))
+      timedOut_ = true;
   }
   void open() {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -137,11 +144,66 @@ class Gate {
     const std::lock_guard<std::mutex> lock(mutex_);
     return reached_;
   }
+  /// It was not opened in time: who should have opened it waited itself.
+  bool timedOut() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return timedOut_;
+  }
 
  private:
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  bool open_ = false, reached_ = false;
+  bool open_ = false, reached_ = false, timedOut_ = false;
+};
+
+/// A thread that makes one call, while another thread is in the middle of its own.
+class Racer {
+ public:
+  explicit Racer(std::function<void()> call)
+      : thread_([this, call = std::move(call)] {
+#if defined(__linux__)
+          id_ = static_cast<int>(syscall(SYS_gettid));
+#endif
+          start_.pass();
+          calling_ = true;
+          call();
+          done_ = true;
+        }) {
+  }
+  ~Racer() {
+    if (thread_.joinable()) join();
+  }
+  Racer(const Racer&) = delete;
+  Racer& operator=(const Racer&) = delete;
+
+  /// Called in the middle: returns once the racer has made its call, or waits in it. The first
+  /// time.
+  void race() {
+    if (raced_.exchange(true)) return;
+    start_.open();
+    eventually([this] { return done_ || (calling_ && isAsleep()); });
+  }
+  void join() {
+    start_.open();
+    thread_.join();
+  }
+
+ private:
+#if defined(__linux__)
+  bool isAsleep() const {
+    std::ifstream file("/proc/self/task/" + std::to_string(id_) + "/stat");
+    std::string stat;
+    std::getline(file, stat);  // number (name) state ...
+    return stat.find(") S ") != std::string::npos;
+  }
+#else
+  static bool isAsleep() { return letPass(milliseconds(50)), true; }  // most likely
+#endif
+
+  std::atomic<int> id_{0};
+  std::atomic<bool> calling_{false}, done_{false}, raced_{false};
+  Gate start_;
+  std::thread thread_;
 };
 
 /// The system's clock; counts how often it is asked.
@@ -283,7 +345,8 @@ TEST_CASE("a flush that the transport holds up ends at its time-out") {
   const auto begin = Time::now();
   CHECK_FALSE(client.flush(100));
   CHECK(Time::now() - begin >= milliseconds(90));
-  CHECK(Time::now() - begin < std::chrono::seconds(10));
+  CHECK(Time::now() - begin < std::chrono::seconds(2));
+  CHECK_FALSE(gate->timedOut());
   gate->open();
 }
 
@@ -321,7 +384,8 @@ TEST_CASE("the end is bounded though the host's code hangs, and every event is i
     client.track("FOUR");
     Client last = std::move(client);
     static_cast<void>(Client(std::move(last)));
-    CHECK(Time::now() - begin < std::chrono::seconds(5));
+    CHECK(Time::now() - begin < std::chrono::seconds(2));
+    CHECK_FALSE(gate->timedOut());
   }
   const int clockCalls = clock->calls, fileCalls = storage->calls, callbacks = *told;
   CHECK(lacking({"ONE", "TWO", "THREE", "FOUR"}, heldIn(file)) == 0);
@@ -358,7 +422,8 @@ TEST_CASE("a transport that shuts the client down and then hangs does not hold u
   CHECK((*client)->track("THREE") == Outcome::shutDown);
   const auto begin = Time::now();
   client->reset();
-  CHECK(Time::now() - begin < std::chrono::seconds(5));
+  CHECK(Time::now() - begin < std::chrono::seconds(2));
+  CHECK_FALSE(gate->timedOut());
   const int calls = storage->calls;
   CHECK(lacking({"ONE", "TWO"}, heldIn(file)) == 0);
   gate->open();
@@ -385,7 +450,8 @@ TEST_CASE("a poll() that hangs on another thread does not hold up the end") {
   client.track("TWO");
   const auto begin = Time::now();
   CHECK(client.shutdown(250));
-  CHECK(Time::now() - begin < std::chrono::seconds(5));
+  CHECK(Time::now() - begin < std::chrono::seconds(2));
+  CHECK_FALSE(gate->timedOut());
   const int calls = storage->calls;
   CHECK(lacking({"ONE", "TWO"}, heldIn(file)) == 0);
   gate->open();
@@ -406,7 +472,8 @@ TEST_CASE("of two that shut a client down while its transport hangs none waits l
   std::thread other([&] { client.shutdown(100); });
   client.shutdown(100);
   other.join();
-  CHECK(Time::now() - begin < std::chrono::seconds(5));
+  CHECK(Time::now() - begin < std::chrono::seconds(2));
+  CHECK_FALSE(gate->timedOut());
   CHECK(client.track("TWO") == Outcome::shutDown);
   CHECK(client.shutdown(0));
   CHECK(heldIn(file).count("ONE") == 1);
@@ -497,7 +564,7 @@ TEST_CASE("many threads that do everything at once lose count of nothing") {
     client.online(true);
     client.poll();
   });
-  CHECK(eventually([&] { return toggled > 200; }));
+  CHECK(eventually([&] { return toggled > 50; }));
   stop = true;
   for (std::thread& thread : threads) thread.join();
   client.enableTracking();
@@ -621,8 +688,7 @@ TEST_CASE("an erasure that fails while nothing is due is tried again") {
   if (idle) {
     REQUIRE(eventually([&] {  // until the worker has come to rest
       before = storage->calls;
-      const auto end = Time::now() + milliseconds(300);
-      while (Time::now() < end) std::this_thread::yield();
+      letPass(milliseconds(300));
       return storage->calls == before;
     }));
   }
@@ -640,21 +706,16 @@ TEST_CASE("a forget() that comes while another thread disables tracking leaves n
   Options options = onFile(file);
   options.storage = storage;
   options.background = GENERATE(true, false);
-  Client client(options);
-  REQUIRE(client.persist());
-  std::atomic<bool> erasing{false}, calling{false};
+  std::atomic<bool> erases{false};
   bool forgotten = false;
-  std::thread other([&] {
-    eventually([&] { return erasing.load(); });
-    calling = true;
-    forgotten = client.forget();
-  });
+  Client client;
+  Racer other([&] { forgotten = client.forget(); });
   storage->beforeCommit = [&] {
-    if (erasing.exchange(true)) return;
-    eventually([&] { return calling.load(); });
-    const auto end = Time::now() + milliseconds(50);
-    while (Time::now() < end) std::this_thread::yield();
+    if (erases) other.race();
   };
+  client = Client(options);
+  REQUIRE(client.persist());
+  erases = true;
   CHECK(client.disableTracking());
   other.join();
   CHECK(forgotten);
@@ -689,6 +750,192 @@ TEST_CASE("threads that enable, disable and forget at once agree in the end") {
   CHECK_FALSE(disk->exists);
   CHECK(client.stats().queuedEvents == 0);
   CHECK(fakes::balanced(client.stats()));
+}
+
+TEST_CASE("however many threads poll and flush, one request is out at a time") {
+  struct Traffic {
+    std::atomic<int> requests{0}, out{0}, overlaps{0};
+    std::mutex mutex;
+    std::vector<Request> pending;
+  };
+  const TestFile file;
+  const bool answersLater = GENERATE(true, false);
+  const auto traffic = std::make_shared<Traffic>();
+  Options options = onFile(file);
+  options.background = GENERATE(true, false);
+  CAPTURE(answersLater, options.background);
+  options.maxEventBytes = 512;
+  options.maxBatchBytes = 528;
+  options.transport = [=](const Request& request) {
+    ++traffic->requests;
+    if (++traffic->out > 1) ++traffic->overlaps;
+    std::this_thread::yield();
+    if (!answersLater) return --traffic->out, fakes::Server::acknowledge(request);
+    const std::lock_guard<std::mutex> lock(traffic->mutex);
+    traffic->pending.push_back(request);
+    return Response::pending();
+  };
+  Client client(options);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  const auto start = [&](auto action) {
+    threads.emplace_back([&stop, action] {
+      for (; !stop; std::this_thread::yield()) action();
+    });
+  };
+  start([&] {
+    if (client.stats().queuedEvents < 50) client.track("EVENT");
+  });
+  start([&] {
+    std::vector<Request> requests;
+    {
+      const std::lock_guard<std::mutex> lock(traffic->mutex);
+      requests.swap(traffic->pending);
+    }
+    for (const Request& request : requests) {
+      --traffic->out;
+      request.reply(fakes::Server::acknowledge(request));
+    }
+  });
+  for (int t = 0; t < 2; ++t) {
+    start([&] { client.poll(); });
+    start([&, t] { client.flush(t); });
+  }
+  CHECK(eventually([&] { return traffic->requests > 200; }));
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  CHECK(traffic->overlaps == 0);
+}
+
+TEST_CASE("a call does not wait while the worker writes or sends") {
+  const TestFile file;
+  const std::string work = GENERATE("append", "rewrite", "send");
+  CAPTURE(work);
+  const auto gate = std::make_shared<Gate>();
+  const auto holds = std::make_shared<std::atomic<bool>>(work == "rewrite");
+  const auto pass = [=] {
+    if (*holds) gate->pass();
+  };
+  const auto disk = std::make_shared<fakes::Disk>();
+  if (work == "append") disk->onAppend = pass;
+  if (work == "rewrite") disk->onCommit = pass;
+  Options options = onFile(file);
+  options.storage = std::make_shared<fakes::Storage>(disk);
+  options.transport = [=](const Request& request) {
+    if (work == "send") pass();
+    return fakes::Server::acknowledge(request);
+  };
+  Client client(options);
+  if (work != "rewrite") REQUIRE(client.persist());
+  *holds = true;
+  client.track("ONE");
+  client.flush(0);
+  REQUIRE(eventually([&] { return gate->reached(); }));
+  CHECK(client.track("TWO", {{"plan", "pro"}}) == Outcome::ok);
+  CHECK(client.page("THREE") == Outcome::ok);
+  CHECK(client.setUserId("somebody") == Outcome::ok);
+  CHECK(client.setProps({{"plan", "pro"}}) == Outcome::ok);
+  CHECK(client.identify("somebody", {{"plan", "free"}}) == Outcome::ok);
+  CHECK(client.startSession() == Outcome::ok);
+  CHECK(client.trackingEnabled());
+  CHECK(client.consent() == nucleus::Consent::notAsked);
+  CHECK(client.stats().queuedEvents >= 8);
+  CHECK_FALSE(client.flush(0));
+  client.online();
+  client.receive("{}");
+  client.poll();
+  CHECK_FALSE(gate->timedOut());
+  gate->open();
+}
+
+TEST_CASE("flush(0) with a worker never waits") {
+  const TestFile file;
+  const auto gate = std::make_shared<Gate>();
+  Options options = onFile(file);
+  options.transport = [gate](const Request&) { return gate->pass(), Response(); };
+  Client client(options);
+  CHECK_FALSE(client.flush(0));
+  REQUIRE(eventually([&] { return gate->reached(); }));
+  const auto begin = Time::now();
+  for (int i = 0; i < 100; ++i) CHECK_FALSE(client.flush(0));
+  CHECK(Time::now() - begin < std::chrono::seconds(2));
+  CHECK_FALSE(gate->timedOut());
+  gate->open();
+}
+
+TEST_CASE("filter runs on the caller, all other callbacks on the one worker or in poll()") {
+  struct Seen {
+    std::mutex mutex;
+    std::set<std::string> callbacks;
+    std::set<std::thread::id> caller, others;
+    void note(const char* callback) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      callbacks.insert(callback);
+      (callback == std::string("filter") ? caller : others).insert(std::this_thread::get_id());
+    }
+  };
+  const TestFile file;
+  const auto seen = std::make_shared<Seen>();
+  Options options = onFile(file);
+  options.background = GENERATE(true, false);
+  CAPTURE(options.background);
+  options.endpoint = "http://collector.invalid";  // worth a diagnostic
+  options.filter = [=](nucleus::Text, nucleus::Text, nucleus::Properties) {
+    return seen->note("filter"), true;
+  };
+  options.transport = [=](const Request& request) {
+    seen->note("transport");
+    fakes::Json answer = fakes::Json::parse(fakes::Server::acknowledge(request).body);
+    answer.update({{"latestVersion", "9.9"}, {"customData", 1}});
+    return fakes::Server::with(200, answer.dump());
+  };
+  options.onDiagnostic = [=](const nucleus::Diagnostic&) { seen->note("onDiagnostic"); };
+  options.onUpdate = [=](std::string_view) { seen->note("onUpdate"); };
+  options.onCustomData = [=](std::string_view) { seen->note("onCustomData"); };
+  Client client(options);
+  std::atomic<bool> stop{false};
+  std::thread other([&] {
+    for (; !stop; std::this_thread::yield()) client.poll();
+  });
+  const std::thread::id poller = other.get_id();
+  CHECK(eventually([&] {
+    client.track("EVENT");
+    const std::lock_guard<std::mutex> lock(seen->mutex);
+    return seen->callbacks.size() == 5;
+  }));
+  stop = true;
+  other.join();
+  const std::lock_guard<std::mutex> lock(seen->mutex);
+  CHECK(seen->caller == std::set<std::thread::id>{std::this_thread::get_id()});
+  CHECK(seen->others.size() == 1);
+  CHECK(seen->others.count(std::this_thread::get_id()) == 0);
+  CHECK((seen->others.count(poller) == 0) == options.background);
+}
+
+TEST_CASE("while a filter takes its time others go on") {
+  const TestFile file;
+  const auto server = std::make_shared<Server>();
+  const auto gate = std::make_shared<Gate>();
+  Options options = onFile(file);
+  options.background = GENERATE(true, false);
+  options.transport = to(server);
+  options.filter = [gate](nucleus::Text, nucleus::Text name, nucleus::Properties) {
+    if (name.view() == "SLOW") gate->pass();
+    return true;
+  };
+  Client client(options);
+  std::thread slow([&] { client.track("SLOW"); });
+  CHECK(eventually([&] { return gate->reached(); }));
+  CHECK(client.track("QUICK") == Outcome::ok);
+  CHECK(client.persist());
+  CHECK(client.flush(20'000));
+  CHECK(server->names().count("QUICK") == 1);
+  CHECK(server->names().count("SLOW") == 0);
+  CHECK_FALSE(gate->timedOut());
+  gate->open();
+  slow.join();
+  CHECK(client.flush(20'000));
+  CHECK(server->names().count("SLOW") == 1);
 }
 
 TEST_CASE("from inside every callback on the worker every call is fine") {
@@ -951,8 +1198,7 @@ TEST_CASE("a worker with nothing to do rests") {
   if (state == "waiting for its interval") REQUIRE((client.track("TWO"), client.persist()));
   CHECK(eventually([&] {
     const int before = clock->othersCalls;
-    const auto end = Time::now() + milliseconds(700);
-    while (Time::now() < end) std::this_thread::yield();
+    letPass(milliseconds(2'500));
     return clock->othersCalls == before;
   }));
 }
@@ -996,24 +1242,18 @@ TEST_CASE("a client that is enabled while it is shut down does not use the file 
   Options options = onFile(file);
   options.clock = clock;
   options.background = GENERATE(true, false);
-  Client client(options);
+  std::atomic<bool> ends{false};
+  Client client;
+  Racer other([&] { client.enableTracking(); });
+  clock->onCall = [&] {
+    if (ends) other.race();
+  };
+  client = Client(options);
   REQUIRE(client.persist());
   REQUIRE(client.disableTracking());
-  std::atomic<bool> closing{false}, calling{false};
-  std::thread other([&] {
-    eventually([&] { return closing.load(); });
-    calling = true;
-    client.enableTracking();
-  });
-  clock->onCall = [&] {
-    if (closing.exchange(true)) return;
-    eventually([&] { return calling.load(); });
-    const auto end = Time::now() + milliseconds(50);
-    while (Time::now() < end) std::this_thread::yield();
-  };
+  ends = true;
   CHECK(client.shutdown(30'000));
   other.join();
-  clock->onCall = nullptr;
   CHECK(nucleus::fileStorage(file.path())->open() == nucleus::StorageState::ready);
 }
 
@@ -1114,7 +1354,9 @@ TEST_CASE("where no thread can be had the client says so, and poll() does the wo
     options.storage = std::make_shared<fakes::Storage>(disk);
     options.transport = to(server);
     options.onDiagnostic = [&](const nucleus::Diagnostic& diagnostic) {
-      told = told || diagnostic.code == "no-thread";
+      told = told ||
+             (diagnostic.code == "no-thread" && diagnostic.severity == nucleus::Severity::warning &&
+              diagnostic.message.find("poll()") != std::string_view::npos);
     };
     Client client(options);
     if (client.track("ONE") != Outcome::ok) return 1;
@@ -1125,8 +1367,9 @@ TEST_CASE("where no thread can be had the client says so, and poll() does the wo
     if (client.track("THREE") != Outcome::ok || !client.shutdown(30'000)) return 6;
     return client.track("FOUR") == Outcome::shutDown ? 0 : 7;
   });
-  if (result == 98) WARN("not run: threads can always be had here");
-  else CHECK(result == 0);
+  if (result != 98) CHECK(result == 0);
+  else if (fakes::inCi()) FAIL("threads can always be had here");
+  else WARN("not run: threads can always be had here");
 }
 
 #endif

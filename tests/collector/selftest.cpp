@@ -1,5 +1,5 @@
-// Tests of the collector's rules.
-#include "rules.hpp"
+// Tests of the collector's rules and answers.
+#include "answers.hpp"
 
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
@@ -8,14 +8,20 @@
 #include <catch2/catch.hpp>
 #endif
 
+using collector::Answer;
 using collector::Findings;
 using collector::Json;
 
 namespace {
 
 Json eventOf(const std::string& type) {
-  return {{"type", type}, {"id", 4294967301}, {"date", 1700000000000}, {"sessionId", 12345678},
-          {"userId", "u1"}, {"anonId", "V1StGXR8_Z5j"}, {"deviceId", "dev-ice_0123456"}};
+  return {{"type", type},
+          {"id", 4294967301},
+          {"date", 1700000000000},
+          {"sessionId", 12345678},
+          {"userId", "u1"},
+          {"anonId", "V1StGXR8_Z5j"},
+          {"deviceId", "dev-ice_0123456"}};
 }
 
 Json named(const std::string& type) {
@@ -26,8 +32,14 @@ Json named(const std::string& type) {
 }
 
 Json described(Json event) {
-  event.update({{"client", "cpp"}, {"platform", "linux"}, {"osVersion", "6.1.0"}, {"totalRam", 16},
-                {"version", "1.2.3"}, {"locale", "en-US"}, {"language", "en-US"}, {"arch", "x64"},
+  event.update({{"client", "cpp"},
+                {"platform", "linux"},
+                {"osVersion", "6.1.0"},
+                {"totalRam", 16},
+                {"version", "1.2.3"},
+                {"locale", "en-US"},
+                {"language", "en-US"},
+                {"arch", "x64"},
                 {"moduleVersion", "1.0.0"}});
   return event;
 }
@@ -46,6 +58,28 @@ Json without(Json event, const char* field) {
 }
 
 Findings findingsIn(const std::string& body) { return collector::readBatch(body).findings; }
+
+std::string bodyOf(const std::vector<Json>& events) { return Json{{"data", events}}.dump(); }
+
+/// An init and three events, with ids in a row.
+std::string fourEvents() {
+  std::vector<Json> events = {init()};
+  for (int i = 1; i <= 3; ++i) events.push_back(with(named("event"), "id", 4294967301 + i));
+  return bodyOf(events);
+}
+
+struct Asked {
+  Answer answer;
+  Json state;
+};
+
+/// The answer of a collector that behaves like this, and what it has afterwards.
+Asked ask(const std::string& behaviour, const std::string& body = fourEvents()) {
+  collector::Collector collector("");
+  collector.behave(collector::scriptOf(Json{{"then", behaviour}}.dump()));
+  Answer answer = collector.track("app", "application/json", body);
+  return {answer, Json::parse(collector.state())};
+}
 
 struct Case {
   Json event;
@@ -88,8 +122,8 @@ TEST_CASE("limits belong to what is good") {
 TEST_CASE("a required field that is absent is found") {
   for (const char* field : {"type", "name", "id", "sessionId", "anonId", "deviceId"})
     requireFindings({{without(named("event"), field), "lacks "}});
-  for (const char* field : {"client", "platform", "osVersion", "totalRam", "version",
-                            "moduleVersion"})
+  for (const char* field :
+       {"client", "platform", "osVersion", "totalRam", "version", "moduleVersion"})
     requireFindings({{without(init(), field), "lacks "}, {without(error(), field), "lacks "}});
   requireFindings({{without(error(), "name"), "lacks name"},
                    {without(named("nucleus:view"), "name"), "lacks name"},
@@ -159,8 +193,8 @@ TEST_CASE("a name twice in one object is found, in two objects it is not") {
 }
 
 TEST_CASE("the bytes of each event are kept as received") {
-  const std::vector<std::string> bytes = {R"({"a":"],}\"[\\"})",
-                                          R"({"b":[1,{}],"c":"\u00e9"})", "3"};
+  const std::vector<std::string> bytes = {R"({"a":"],}\"[\\"})", R"({"b":[1,{}],"c":"\u00e9"})",
+                                          "3"};
   const auto batch =
       collector::readBatch("{\"data\":[" + bytes[0] + "," + bytes[1] + "," + bytes[2] + "]}");
   CHECK(batch.bytes == bytes);
@@ -181,4 +215,84 @@ TEST_CASE("an id that comes again with other bytes is found") {
   CHECK(history.see(init(), "{\"a\":1}").empty());
   CHECK(history.see(init(), "{\"a\": 1}") ==
         Findings{"is not the same bytes as when first received"});
+}
+
+TEST_CASE("a script's answers come one after the other, then the last for ever") {
+  collector::Script script =
+      collector::scriptOf(R"({"answers":["500","slow 20","body {}"],"then":"429 7"})");
+  for (const char* verb : {"500", "slow", "body", "429", "429"}) CHECK(script.next().verb == verb);
+  CHECK(script.next().argument == "7");
+}
+
+TEST_CASE("an answer that there is not is refused") {
+  for (const char* answer : {"", "okay", "slow", "slow x", "drop 1", "429 soon", "429-date", "600",
+                             "413 many", "500-date 3"}) {
+    INFO(answer);
+    CHECK_THROWS(collector::scriptOf(Json{{"then", answer}}.dump()));
+    CHECK_THROWS(collector::scriptOf(Json{{"answers", {answer}}}.dump()));
+  }
+  CHECK_THROWS(collector::scriptOf("{"));
+}
+
+TEST_CASE("ok stores and acknowledges all, none acknowledges nothing of it") {
+  const Asked ok = ask("ok"), none = ask("none");
+  CHECK(ok.answer.status == 200);
+  CHECK(Json::parse(ok.answer.body).at("reportedIds") == ok.state.at("ids"));
+  CHECK(Json::parse(none.answer.body).at("reportedIds") == Json::array());
+  for (const Json& state : {ok.state, none.state}) {
+    CHECK(state.at("events") == 4);
+    CHECK(state.at("violations") == Json::array());
+  }
+}
+
+TEST_CASE("half stores and acknowledges every other event") {
+  const Asked half = ask("half");
+  CHECK(half.state.at("ids") == Json{4294967301, 4294967303});
+  CHECK(Json::parse(half.answer.body).at("reportedIds") == half.state.at("ids"));
+}
+
+TEST_CASE("drop stores all and does not answer, offline does not even store") {
+  const Asked drop = ask("drop"), offline = ask("offline");
+  CHECK(drop.answer.status == 0);
+  CHECK(drop.state.at("events") == 4);
+  CHECK(offline.answer.status == 0);
+  CHECK(offline.state.at("events") == 0);
+  CHECK(offline.state.at("requests") == 1);
+}
+
+TEST_CASE("429 and 503 say when to come again, in seconds or as a date") {
+  CHECK(ask("429 30").answer.retryAfter == "30");
+  CHECK(ask("503").answer.retryAfter.empty());
+  for (const char* behaviour : {"429-date 3600", "503-date 3600"}) {
+    const Asked dated = ask(behaviour);
+    CHECK(dated.answer.status == std::stoi(behaviour));
+    CHECK(dated.state.at("events") == 0);
+    std::tm utc{};
+    const char* const end =
+        strptime(dated.answer.retryAfter.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &utc);
+    REQUIRE(end != nullptr);
+    CHECK(*end == '\0');
+    CHECK(std::abs(std::difftime(timegm(&utc), std::time(nullptr)) - 3600) < 60);
+  }
+}
+
+TEST_CASE("a body that is too large, or has an event of that name, is refused whole") {
+  CHECK(ask("413 100").answer.status == 413);
+  CHECK(ask("413 100000").answer.status == 200);
+  const Asked refused = ask("400 PLAYED"), taken = ask("400 OTHER");
+  CHECK(refused.answer.status == 400);
+  CHECK(refused.state.at("events") == 0);
+  CHECK(taken.answer.status == 200);
+  CHECK(taken.state.at("events") == 4);
+}
+
+TEST_CASE("the collector counts what comes again, and the answers that are left") {
+  collector::Collector collector("");
+  collector.behave(collector::scriptOf(R"({"answers":["none","ok","500"]})"));
+  for (int i = 0; i < 2; ++i) collector.track("app", "application/json", fourEvents());
+  const Json state = Json::parse(collector.state());
+  CHECK(state.at("events") == 4);
+  CHECK(state.at("repeats") == 4);
+  CHECK(state.at("unused") == 1);
+  CHECK(state.at("at").size() == 2);
 }

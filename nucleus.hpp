@@ -4063,11 +4063,11 @@ class File {
   }
   bool sync() { return FlushFileBuffers(handle_) != 0; }
   FileIdentity identity() const {
-    std::uint32_t facts[13] = {};  // attributes .. volume (7) .. index high (11), index low (12)
+    std::uint32_t facts[13] = {};  // attributes .. index high (11), index low (12)
     auto* const to = reinterpret_cast<_BY_HANDLE_FILE_INFORMATION*>(facts);
     constexpr std::uint32_t folderOrLink = 0x410;
     if (GetFileInformationByHandle(handle_, to) == 0 || (facts[0] & folderOrLink) != 0) return {};
-    return {facts[7], std::uint64_t{facts[11]} << 32 | facts[12]};
+    return {0, std::uint64_t{facts[11]} << 32 | facts[12]};  // of one volume, as the path is
   }
 
  private:
@@ -4549,11 +4549,8 @@ class Disk {
   /// The same, for the last time.
   bool storeLast() {
     if (!store(true)) return false;
-    {
-      Lock lock(desk_.mutex);
-      if (!engine_.worthTidying()) return true;
-    }
-    return rewrite();
+    const bool worth = ask([this](Moment) { return engine_.worthTidying(); });
+    return !worth || rewrite();
   }
   /// Opens what is there and reads it. True: it can be written, or made.
   bool open() {
@@ -4638,36 +4635,36 @@ class Disk {
 
  private:
   std::string_view appId() const { return engine_.setup().appId; }
+  /// What the engine says of now.
+  template <class Question>
+  bool ask(Question&& question) const {
+    Lock lock(desk_.mutex);
+    return question(desk_.now());
+  }
   bool isTracking() const {
-    Lock lock(desk_.mutex);
-    return engine_.tracking();
-  }
-  bool isWorkDue() const {
-    Lock lock(desk_.mutex);
-    const Moment now = desk_.now();
-    if (!exists() || ended_) return false;
-    const bool ahead = engine_.requestDueMs() <= now.steadyMs && engine_.unfiledEvents();
-    return engine_.fileDue(now) || (ahead && engine_.file.works()) || eraseDueMs() <= now.steadyMs;
-  }
-  bool isSyncDue() const {
-    Lock lock(desk_.mutex);
-    return engine_.isSyncDue(desk_.now());
+    return ask([this](Moment) { return engine_.tracking(); });
   }
   bool isUsable() const {
-    Lock lock(desk_.mutex);
-    return engine_.file.usable();
+    return ask([this](Moment) { return engine_.file.usable(); });
+  }
+  bool isWorkDue() const {
+    return ask([this](Moment now) {
+      const bool ahead = engine_.requestDueMs() <= now.steadyMs && engine_.unfiledEvents();
+      const bool due = engine_.fileDue(now) || eraseDueMs() <= now.steadyMs;
+      return exists() && !ended_ && (due || (ahead && engine_.file.works()));
+    });
+  }
+  bool isSyncDue() const {
+    return ask([this](Moment now) { return engine_.isSyncDue(now); });
   }
   bool isRewriteDue() const {
-    Lock lock(desk_.mutex);
-    return engine_.rewriteDue(desk_.now());
+    return ask([this](Moment now) { return engine_.rewriteDue(now); });
   }
   bool isRetryDue() const {
-    Lock lock(desk_.mutex);
-    return desk_.now().steadyMs >= engine_.file.retryAtMs;
+    return ask([this](Moment now) { return now.steadyMs >= engine_.file.retryAtMs; });
   }
   bool isLookDue() const {
-    Lock lock(desk_.mutex);
-    return engine_.lookDueMs() <= desk_.now().steadyMs;
+    return ask([this](Moment now) { return now.steadyMs >= engine_.lookDueMs(); });
   }
   /// Whether the file was removed or replaced.
   void look() {

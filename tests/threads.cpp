@@ -863,6 +863,25 @@ TEST_CASE("flush(0) with a worker never waits") {
   gate->open();
 }
 
+TEST_CASE("while one thread polls, poll() on another does nothing") {
+  const TestFile file;
+  const auto gate = std::make_shared<Gate>();
+  const auto told = std::make_shared<std::atomic<int>>(0);
+  Options options = onFile(file);
+  options.background = false;
+  options.transport = [gate](const Request&) { return gate->pass(), Response(); };
+  options.onDiagnostic = [told](const nucleus::Diagnostic&) { ++*told; };
+  Client client(options);
+  std::thread other([&client] { client.flush(10'000); });
+  REQUIRE(eventually([&] { return gate->reached(); }));
+  client.track("");  // which is told of
+  client.poll();
+  CHECK(*told == 0);
+  gate->open();
+  other.join();
+  CHECK(*told >= 1);
+}
+
 TEST_CASE("filter runs on the caller, all other callbacks on the one worker or in poll()") {
   struct Seen {
     std::mutex mutex;

@@ -1890,12 +1890,17 @@ inline void writeState(Buffer& out, std::string_view appId, const Identity& who,
   text(",\"deviceId\":", who.deviceId.view());
   text(",\"anonId\":", who.anonId.view());
   text(",\"userId\":", who.userId.view());
-  out.add(",\"props\":{");
-  out.add(who.props.view());
-  out.add("},\"retryAtMs\":");
-  writeInteger(out, barrier.untilWallMs);
-  out.add(",\"retryForMs\":");
-  writeInteger(out, barrier.forMs);
+  if (!who.props.empty()) {
+    out.add(",\"props\":{");
+    out.add(who.props.view());
+    out.add('}');
+  }
+  if (barrier.forMs != 0) {
+    out.add(",\"retryAtMs\":");
+    writeInteger(out, barrier.untilWallMs);
+    out.add(",\"retryForMs\":");
+    writeInteger(out, barrier.forMs);
+  }
   out.add('}');
 }
 
@@ -3238,7 +3243,11 @@ class Engine {
     notices.add(Notice::storageFailed);
   }
   std::size_t liveFileBytes() const {
-    return queue_.filedBytes() + queue_.filedEvents() * 16 + identity.props.size() + 400;
+    constexpr std::size_t perEvent = 16, words = 160;  // of a record, of the first line and state
+    const std::size_t ids = 2 * setup_.appId.size() + identity.deviceId.size() +
+                            identity.anonId.size() + identity.userId.size();
+    return queue_.filedBytes() + queue_.filedEvents() * perEvent + identity.props.size() + ids +
+           words;
   }
   std::int64_t fileDueMs() {
     if (!file.wanted || !tracking_) return never;
@@ -3263,9 +3272,10 @@ class Engine {
 
   /// What follows a damaged record up to the next one is part of the damage.
   void countDamage(std::string_view rest) {
-    constexpr std::string_view kinds = "sefg";
-    const bool looksLikeRecord = rest.size() > 10 && rest[1] == ' ' && rest[10] == ' ' &&
-                                 kinds.find(rest[0]) != std::string_view::npos;
+    constexpr std::string_view kinds = "sefg", hex = "0123456789abcdef";
+    const bool looksLikeRecord =
+        rest.size() > 10 && kinds.find(rest[0]) != std::string_view::npos && rest[1] == ' ' &&
+        rest.substr(2, 8).find_first_not_of(hex) == std::string_view::npos && rest[10] == ' ';
     if (!loading_.inDamage || looksLikeRecord) countDamagedRecord();
     loading_.inDamage = true;
   }

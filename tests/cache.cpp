@@ -329,8 +329,7 @@ TEST_CASE("after a shutdown with nothing queued it holds ids, user, limits and c
   const std::vector<Record> records = recordsOf(program.file());
   REQUIRE(records.size() == 1);
   REQUIRE(records[0].kind == 's');
-  const std::set<Bytes> all = {"appId", "deviceId",  "anonId",    "userId",
-                               "props", "retryAtMs", "retryForMs"};
+  const std::set<Bytes> all = {"appId", "deviceId", "anonId", "userId", "props"};
   std::set<Bytes> names;
   const Json state = Json::parse(records[0].content);
   for (const auto& [name, value] : state.items()) names.insert(name);

@@ -4905,7 +4905,8 @@ class Core : public std::enable_shared_from_this<Core> {
  public:
   explicit Core(Options options)
       : options_(complete(std::move(options))), checked_(options_, notices_), memory_(allocate()),
-        arena_(memory(), memoryBytes()), desk_(setup(), arena_, notices_, options_.clock),
+        arena_(memory(), memory() == nullptr ? 0 : memoryBytes()),
+        desk_(setup(), arena_, notices_, options_.clock),
         disk_(desk_, chooseStorage(), arena_.buffer(checked_.limits.scratchBytes())) {
     if (options_.onCustomData) {
       engine_.customData.reserve(hostMemory() ? checked_.limits.maxEventBytes : 64u << 10);

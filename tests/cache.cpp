@@ -415,15 +415,15 @@ TEST_CASE("an event is in the file before it is in a request") {
 }
 
 TEST_CASE("what is accepted while the file is written waits for the next request") {
-  Program program;
   int late = 0;
+  std::size_t carried = 0;
+  Program program;
   const auto trackLate = [&] {
     if (late < 20) program.client->track("LATE", {{"n o", ++late}});
   };
   program.world.disk->onCommit = trackLate;
   SECTION("made") {}
   SECTION("made, and appended to") { program.world.disk->onAppend = trackLate; }
-  std::size_t carried = 0;
   program.world.server->then = [&](const Request& request) {
     for (const Json& each : fakes::Server::events(request.body())) {
       CHECK(idsIn(program.file()).count(each.at("id").get<std::uint64_t>()) == 1);

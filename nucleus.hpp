@@ -3774,20 +3774,20 @@ class OpenHandles {
   static void remove(int handle) { replace(handle + 1, 0); }
   template <class Close>
   static void closeAll(Close&& close) {
-    for (std::atomic<int>& slot : slots()) {
+    for (std::atomic<int>& slot : handles()) {
       const int handle = slot.exchange(0) - 1;
       if (handle >= 0) close(handle);
     }
   }
 
  private:
-  using Slots = std::atomic<int>[64];  // a handle and 1; 0: free
-  static Slots& slots() {
-    static Slots slots = {};
-    return slots;
+  using Handles = std::atomic<int>[64];  // a handle and 1; 0: free
+  static Handles& handles() {
+    static Handles handles = {};
+    return handles;
   }
   static bool replace(int before, int after) {
-    for (std::atomic<int>& slot : slots()) {
+    for (std::atomic<int>& slot : handles()) {
       int expected = before;
       if (slot.compare_exchange_strong(expected, after)) return true;
     }

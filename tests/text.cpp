@@ -375,14 +375,14 @@ TEST_CASE("a text that is cut is cut between characters, as late as possible") {
 
 TEST_CASE("random doubles read back as the same bits, in as few digits as there can be") {
   std::mt19937_64 random(7);
-  int doubles = 0;
-  while (doubles < 200'000) {
+  std::size_t doubles = 0;
+  while (doubles < 200'000 / fakes::slowdown) {
     const double value = fromBits(random());
     if (!std::isfinite(value)) continue;
     checkNumber(value);
     ++doubles;
   }
-  CHECK(doubles == 200'000);
+  CHECK(doubles >= 20'000);
 }
 
 TEST_CASE("the doubles between the ordinary ones read back as the same bits") {
@@ -654,7 +654,7 @@ TEST_CASE("what is nested 100,000 deep is refused, without recursion") {
 }
 
 TEST_CASE("10 MB of anything are read to the end or refused") {  // quadratic work would never end
-  constexpr std::size_t size = 10 << 20;
+  constexpr std::size_t size = (10 << 20) / fakes::slowdown;
   const std::string spaces(size, ' ');
   CHECK(isJson("[" + repeat("1,", size / 2) + "1]"));
   CHECK(isJson("[" + repeat("{},[],", size / 6) + "1]"));
@@ -962,7 +962,7 @@ TEST_CASE("an answer may name every event of the largest request") {
   options.maxBatchBytes = 64 << 20;
   options.maxQueueBytes = 128 << 20;
   nucleus::Client client(options);
-  for (int i = 0; i < 100'000; ++i) client.track("e");
+  for (std::size_t i = 0; i < 100'000 / fakes::slowdown; ++i) client.track("e");
   world.pass(client, 2'000);
   REQUIRE(world.server->bodies.size() >= 1);
   CHECK(client.stats().queuedEvents == 0);

@@ -863,6 +863,27 @@ TEST_CASE("flush(0) with a worker never waits") {
   gate->open();
 }
 
+TEST_CASE("shutdown writes the file before it waits for the transport") {
+  const TestFile file;
+  const auto gate = std::make_shared<Gate>();
+  Options options = onFile(file);
+  options.cacheDelayMs = 3'600'000;
+  options.transport = [gate](const Request&) { return gate->pass(), Response(); };
+  Client client(options);
+  client.flush(0);
+  REQUIRE(eventually([&] { return gate->reached(); }));
+  client.track("LATE");
+  const auto begin = Time::now();
+  std::thread ender([&client] { client.shutdown(20'000); });
+  const bool written =
+      eventually([&] { return file.content().find("\"LATE\"") != std::string::npos; });
+  CHECK(written);
+  CHECK(Time::now() - begin < std::chrono::seconds(10));  // it waits for twenty
+  CHECK_FALSE(gate->timedOut());
+  gate->open();
+  ender.join();
+}
+
 TEST_CASE("while one thread polls, poll() on another does nothing") {
   const TestFile file;
   const auto gate = std::make_shared<Gate>();

@@ -20,6 +20,18 @@
 //
 // `grep '====' nucleus.hpp` prints the rooms of this file in that order.
 
+// ==== 1. Configuration ==== what you may define first ====
+// NUCLEUS_NO_THREADS      no worker and no locks: the host calls poll(), all from one thread
+// NUCLEUS_NO_FILES        no file storage: Options::storage, or memory alone
+// NUCLEUS_SPLIT           declarations only; exactly one file also defines ...
+// NUCLEUS_IMPLEMENTATION  ... this, and gets the bodies
+// Builds that differ in any of these (or in exceptions, or in version) use different symbols. What
+// is defined here for the rest of the file, but for the version, is undefined at its end.
+
+#if defined(_MSVC_LANG) ? _MSVC_LANG < 201703L : __cplusplus < 201703L
+#error "nucleus.hpp needs C++17 (-std=c++17, /std:c++17)"
+#endif
+
 #include <cstddef>           // std::size_t
 #include <cstdint>           // std::int64_t
 #include <exception>         // trackError(const std::exception&)
@@ -29,14 +41,6 @@
 #include <string>            // Options own their text
 #include <string_view>       // everything else borrows it
 #include <type_traits>       // a pointer is never taken for a bool
-
-// ==== 1. Configuration ==== what you may define first ====
-// NUCLEUS_NO_THREADS      no worker and no locks: the host calls poll(), all from one thread
-// NUCLEUS_NO_FILES        no file storage: Options::storage, or memory alone
-// NUCLEUS_SPLIT           declarations only; exactly one file also defines ...
-// NUCLEUS_IMPLEMENTATION  ... this, and gets the bodies
-// Builds that differ in any of these (or in exceptions, or in version) use different symbols. What
-// is defined here for the rest of the file, but for the version, is undefined at its end.
 
 #define NUCLEUS_VERSION "1.0.0"
 
@@ -2253,7 +2257,8 @@ class Delivery {
 enum class Notice : unsigned char {
   notConfigured, noEntropy, noThread, noMemory, optionClamped, plainEndpoint, invalidName,
   invalidValue, tooLarge, queueFull, tooOld, refused, damaged, noProgress, requestFailed,
-  callbackThrew, storageLocked, storageForeign, storageFailed, storageVanished, eraseFailed
+  callbackThrew, storageLocked, storageForeign, storageFailed, storageVanished, eraseFailed,
+  choiceUnreadable, doNotTrack
 };
 // clang-format on
 
@@ -2279,7 +2284,8 @@ constexpr NoticeRule noticeRules[] = {
     {Severity::warning, "refused",
      "events were dropped that the server refused while it took others"},
     {Severity::warning, "damaged", "records of cacheFile could not be read and were skipped"},
-    {Severity::warning, "no-progress", "an answer acknowledged nothing; is endpoint right?"},
+    {Severity::warning, "no-progress",
+     "an answer named no event; is endpoint right, and does transport return the whole body?"},
     {Severity::info, "request-failed", "a request failed and will be sent again"},
     {Severity::failure, "callback-threw", "a callback threw an exception: "},
     {Severity::info, "storage-locked", "another client uses cacheFile; events wait in memory"},
@@ -2289,7 +2295,11 @@ constexpr NoticeRule noticeRules[] = {
     {Severity::warning, "storage-vanished",
      "cacheFile was removed or replaced, and is written anew"},
     {Severity::failure, "erase-failed",
-     "what was unsent is still in cacheFile, and is tried again; the reason: "}};
+     "what was unsent is still in cacheFile, and is tried again; the reason: "},
+    {Severity::warning, "choice-unreadable",
+     "cacheFile holds no readable choice, which counts as a no; ask, and call enableTracking()"},
+    {Severity::info, "do-not-track",
+     "the environment has DO_NOT_TRACK; ask and call enableTracking(), or see respectDoNotTrack"}};
 
 constexpr std::size_t noticeCount = sizeof noticeRules / sizeof noticeRules[0];
 
@@ -4586,7 +4596,8 @@ class Disk {
     const StorageState state = storage_.open();
     engine_.file.opened = true;
     if (state == StorageState::absent) return Consent::notAsked;
-    if (state == StorageState::foreign || state == StorageState::failed) return Consent::refused;
+    const bool readable = state == StorageState::ready || state == StorageState::locked;
+    if (!readable) return unreadableChoice();
     Fixed<128> line;
     for (Fixed<1> byte; byte.view() != "\n" && line.room() > 0; line.add(byte.view())) {
       byte.clear();
@@ -4595,7 +4606,7 @@ class Disk {
     Consent choice = Consent::refused;
     std::size_t bytes = 0;
     const Owner owner = readFirstLine(line.view(), appId(), choice, bytes);
-    return owner == Owner::us ? choice : Consent::refused;
+    return owner == Owner::us ? choice : unreadableChoice();
   }
   void close() {
     if (exists() && engine_.file.opened) storage_.close();
@@ -4751,6 +4762,11 @@ class Disk {
       storage_.close();
     }
     return state;
+  }
+  Consent unreadableChoice() {
+    Lock lock(desk_.mutex);
+    engine_.notices.add(Notice::choiceUnreadable);
+    return Consent::refused;
   }
   void optOut() {
     if (wanted_ == Erasure::all) engine_.forget();
@@ -5133,7 +5149,10 @@ class Core : public std::enable_shared_from_this<Core> {
     std::string wish;
     const bool asksNot =
         options_.respectDoNotTrack && readEnvironment("DO_NOT_TRACK", wish) && asksNotToTrack(wish);
-    if (!enabledAtStart(engine_.consent, asksNot, options_.disableTracking)) return disk_.close();
+    if (!enabledAtStart(engine_.consent, asksNot, options_.disableTracking)) {
+      if (asksNot && engine_.consent == Consent::notAsked) note(Notice::doNotTrack);
+      return disk_.close();
+    }
     if (!prepare()) return;
     engine_.begin(now());
     tracking_ = engine_.tracking();

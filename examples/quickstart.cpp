@@ -45,13 +45,15 @@ int main() {
                   {{"title", "My Awesome Song"}, {"seconds", 120}, {"liked", true}});
     nucleus.page("/settings", {{"tab", "audio"}});
     nucleus.trackError("DECODER", "unexpected end of stream");
-    std::printf("first run: %zu events wait\n", nucleus.stats().queuedEvents);
+    std::printf("first run: %zu events wait: three calls and the session's init\n",
+                nucleus.stats().queuedEvents);
   }
   showCache("the first run is over");
 
   options.transport = online;
   nucleus::Client nucleus(options);
-  std::printf("\nsecond run: %zu events wait\n", nucleus.stats().queuedEvents);
+  std::printf("\nsecond run: %zu events wait: those and this session's init\n",
+              nucleus.stats().queuedEvents);
   const bool delivered = nucleus.flush(5'000);
   nucleus.shutdown(1'000);
   showCache("all is delivered");

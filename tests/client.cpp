@@ -508,82 +508,105 @@ TEST_CASE("a diagnostic has a code, a severity, and names the option to turn") {
   };
   const auto nothingBefore = [](nucleus::Options&, World&) {};
   const auto nothingAfter = [](Client&, World&) {};
-  const Row rows[] = {
-      {"queue-full", "maxQueueBytes", Severity::warning,
-       [](nucleus::Options& o, World&) { o.maxEventBytes = 512, o.maxQueueBytes = 1'024; },
-       [](Client& c, World&) {
-         for (int i = 0; i < 9; ++i) c.track("fills");
-       }},
-      {"too-old", "cutoffMs", Severity::warning,
-       [](nucleus::Options& o, World& w) {
-         o.cutoffMs = 5'000;
-         w.server->then = Server::always(500);
-       },
-       nothingAfter},
-      {"too-large", "maxEventBytes", Severity::warning, nothingBefore,
-       [](Client& c, World&) {
-         c.track("large", {{"a", std::string(20'000, 'x')}});
-       }},
-      {"invalid-name", "", Severity::warning, nothingBefore,
-       [](Client& c, World&) { c.track("init"); }},
-      {"invalid-value", "", Severity::warning, nothingBefore,
-       [](Client& c, World&) {
-         c.track("a", {{"a", nothing}});
-       }},
-      {"no-progress", "endpoint", Severity::warning,
-       [](nucleus::Options&, World& w) { w.server->then = Server::always(200, "<html>"); },
-       nothingAfter},
-      {"request-failed", "", Severity::info,
-       [](nucleus::Options&, World& w) { w.server->then = Server::always(500); }, nothingAfter},
-      {"plain-endpoint", "endpoint", Severity::warning,
-       [](nucleus::Options& o, World&) { o.endpoint = "http://example.com"; }, nothingAfter},
-      {"option-clamped", "answerTimeoutMs", Severity::warning,
-       [](nucleus::Options& o, World&) { o.answerTimeoutMs = 0; }, nothingAfter},
-      {"not-configured", "appId", Severity::failure,
-       [](nucleus::Options& o, World&) { o.appId = "an app"; }, nothingAfter},
-      {"no-entropy", "entropy", Severity::failure,
-       [](nucleus::Options& o, World&) { o.entropy = [](void*, std::size_t) { return false; }; },
-       nothingAfter},
-      {"storage-locked", "cacheFile", Severity::info,
-       [](nucleus::Options&, World& w) { w.disk->exists = w.disk->locked = true; }, nothingAfter},
-      {"storage-foreign", "cacheFile", Severity::failure,
-       [](nucleus::Options&, World& w) { w.disk->foreign = true; }, nothingAfter},
-      {"storage-failed", "cacheFile", Severity::failure,
-       [](nucleus::Options&, World& w) { w.disk->readOnly = true; }, nothingAfter},
-      {"storage-vanished", "cacheFile", Severity::warning, nothingBefore,
-       [](Client& c, World& w) { w.pass(c, 5'000), w.disk->gone = true, c.persist(); }},
-      {"damaged", "cacheFile", Severity::warning,
-       [](nucleus::Options&, World& w) {
-         {
-           w.server->then = Server::always(500);
-           Client client(w.options());
-         }
-         w.disk->file[w.disk->file.size() - 20] ^= 1;
-       },
-       nothingAfter},
-      {"erase-failed", "cacheFile", Severity::failure, nothingBefore,
-       [](Client& c, World& w) {
-         c.persist();
-         w.disk->readOnly = true;
-         c.disableTracking();
-       }},
-      {"no-memory", "memory", Severity::failure,
-       [](nucleus::Options& o, World&) { o.memory.data = &o, o.memory.bytes = 1; }, nothingAfter},
-      {"refused", "server", Severity::warning,
-       [](nucleus::Options&, World& w) {
-         w.server->then = [](const Request& request) {
-           const bool bad = contains(request.body(), "\"bad\"");
-           return bad ? Server::with(400) : Server::acknowledge(request);
-         };
-       },
-       [](Client& c, World& w) {
-         c.track("bad"), w.pass(c, minuteMs), c.track("good"), w.pass(c, minuteMs);
-       }},
-      {"callback-threw", "transport", Severity::failure,
-       [](nucleus::Options& o, World&) {
-         o.transport = [](const Request&) -> Response { throw std::runtime_error("secret"); };
-       },
-       nothingAfter}};
+  const Row rows[] = {{"queue-full", "maxQueueBytes", Severity::warning,
+                       [](nucleus::Options& o, World&) {
+                         o.maxEventBytes = 512, o.maxQueueBytes = 1'024;
+                       },
+                       [](Client& c, World&) {
+                         for (int i = 0; i < 9; ++i) c.track("fills");
+                       }},
+                      {"too-old", "cutoffMs", Severity::warning,
+                       [](nucleus::Options& o, World& w) {
+                         o.cutoffMs = 5'000;
+                         w.server->then = Server::always(500);
+                       },
+                       nothingAfter},
+                      {"too-large", "maxEventBytes", Severity::warning, nothingBefore,
+                       [](Client& c, World&) {
+                         c.track("large", {{"a", std::string(20'000, 'x')}});
+                       }},
+                      {"invalid-name", "", Severity::warning, nothingBefore,
+                       [](Client& c, World&) { c.track("init"); }},
+                      {"invalid-value", "", Severity::warning, nothingBefore,
+                       [](Client& c, World&) {
+                         c.track("a", {{"a", nothing}});
+                       }},
+                      {"no-progress", "endpoint", Severity::warning,
+                       [](nucleus::Options&, World& w) {
+                         w.server->then = Server::always(200, "<html>");
+                       },
+                       nothingAfter},
+                      {"request-failed", "", Severity::info,
+                       [](nucleus::Options&, World& w) { w.server->then = Server::always(500); },
+                       nothingAfter},
+                      {"plain-endpoint", "endpoint", Severity::warning,
+                       [](nucleus::Options& o, World&) { o.endpoint = "http://example.com"; },
+                       nothingAfter},
+                      {"option-clamped", "answerTimeoutMs", Severity::warning,
+                       [](nucleus::Options& o, World&) { o.answerTimeoutMs = 0; }, nothingAfter},
+                      {"not-configured", "appId", Severity::failure,
+                       [](nucleus::Options& o, World&) { o.appId = "an app"; }, nothingAfter},
+                      {"no-entropy", "entropy", Severity::failure,
+                       [](nucleus::Options& o, World&) {
+                         o.entropy = [](void*, std::size_t) { return false; };
+                       },
+                       nothingAfter},
+                      {"storage-locked", "cacheFile", Severity::info,
+                       [](nucleus::Options&, World& w) { w.disk->exists = w.disk->locked = true; },
+                       nothingAfter},
+                      {"storage-foreign", "cacheFile", Severity::failure,
+                       [](nucleus::Options&, World& w) { w.disk->foreign = true; }, nothingAfter},
+                      {"storage-failed", "cacheFile", Severity::failure,
+                       [](nucleus::Options&, World& w) { w.disk->readOnly = true; }, nothingAfter},
+                      {"storage-vanished", "cacheFile", Severity::warning, nothingBefore,
+                       [](Client& c, World& w) {
+                         w.pass(c, 5'000), w.disk->gone = true, c.persist();
+                       }},
+                      {"damaged", "cacheFile", Severity::warning,
+                       [](nucleus::Options&, World& w) {
+                         {
+                           w.server->then = Server::always(500);
+                           Client client(w.options());
+                         }
+                         w.disk->file[w.disk->file.size() - 20] ^= 1;
+                       },
+                       nothingAfter},
+                      {"erase-failed", "cacheFile", Severity::failure, nothingBefore,
+                       [](Client& c, World& w) {
+                         c.persist();
+                         w.disk->readOnly = true;
+                         c.disableTracking();
+                       }},
+                      {"choice-unreadable", "enableTracking()", Severity::warning,
+                       [](nucleus::Options& o, World& w) {
+                         o.rememberTrackingChoice = true;
+                         w.disk->exists = true;
+                         w.disk->file = "nucleus-cache 1 test-app gr";
+                       },
+                       nothingAfter},
+                      {"do-not-track", "respectDoNotTrack", Severity::info,
+                       [](nucleus::Options&, World&) { setenv("DO_NOT_TRACK", "1", 1); },
+                       [](Client&, World&) { setenv("DO_NOT_TRACK", "0", 1); }},
+                      {"no-memory", "memory", Severity::failure,
+                       [](nucleus::Options& o, World&) { o.memory.data = &o, o.memory.bytes = 1; },
+                       nothingAfter},
+                      {"refused", "server", Severity::warning,
+                       [](nucleus::Options&, World& w) {
+                         w.server->then = [](const Request& request) {
+                           const bool bad = contains(request.body(), "\"bad\"");
+                           return bad ? Server::with(400) : Server::acknowledge(request);
+                         };
+                       },
+                       [](Client& c, World& w) {
+                         c.track("bad"), w.pass(c, minuteMs), c.track("good"), w.pass(c, minuteMs);
+                       }},
+                      {"callback-threw", "transport", Severity::failure,
+                       [](nucleus::Options& o, World&) {
+                         o.transport = [](const Request&) -> Response {
+                           throw std::runtime_error("secret");
+                         };
+                       },
+                       nothingAfter}};
   for (const Row& row : rows) {
     INFO(row.code);
     World world;
@@ -619,6 +642,7 @@ TEST_CASE("a diagnostic is fixed words, numbers, option names and names cut and 
   Client client(std::move(options));
   const std::string name = "\x01\x1B[31m\"\n\xFF" + std::string(300, 'n');
   client.identify(userId, {{"plan", value}});
+  client.track("short\n\x1B", {{"null", nothing}});
   client.track(name, {{"a", value}});
   client.track(name.substr(0, 200), {{"a", value}, {"null", nothing}});
   client.track(name.substr(0, 200), {{"a", value + std::string(2'000, 'x')}});

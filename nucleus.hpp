@@ -15,14 +15,15 @@
 // The way of an event:
 //
 //   track() -> gate -> encode -> push -> append -> batch -> transport -> settle
-//           consent    JSON     memory    one     request  your HTTP or  acknowledged,
-//           & filter   once     queue     file     body     WebSocket     kept or dropped
+//           consent,   JSON     memory    one     request  your HTTP or  acknowledged,
+//           filter     once     queue     file     body     WebSocket     kept or dropped
 //
 // `grep '====' nucleus.hpp` prints the rooms of this file in that order.
 
 // ==== 1. Configuration ==== what you may define first ====
 // NUCLEUS_NO_THREADS      no worker and no locks: the host calls poll(), all from one thread
 // NUCLEUS_NO_FILES        no file storage: Options::storage, or memory alone
+// NUCLEUS_DISABLED        every call does nothing: no code and no text of the library remains
 // NUCLEUS_SPLIT           declarations only; exactly one file also defines ...
 // NUCLEUS_IMPLEMENTATION  ... this, and gets the bodies
 // Builds that differ in any of these (or in exceptions, or in version) use different symbols. What
@@ -66,12 +67,18 @@
 #define NUCLEUS_EXCEPTIONS 0
 #endif
 
-#if defined(NUCLEUS_SPLIT)
+#if defined(NUCLEUS_DISABLED)
+#define NUCLEUS_INLINE inline
+#define NUCLEUS_BODIES disabled
+#define NUCLEUS_ENABLED false
+#elif defined(NUCLEUS_SPLIT)
 #define NUCLEUS_INLINE
 #define NUCLEUS_BODIES split
+#define NUCLEUS_ENABLED true
 #else
 #define NUCLEUS_INLINE inline
 #define NUCLEUS_BODIES inline
+#define NUCLEUS_ENABLED true
 #endif
 
 #define NUCLEUS_PASTE(t, f, e, b) v1_0_0_threads##t##_files##f##_exceptions##e##_##b
@@ -90,6 +97,8 @@ inline namespace NUCLEUS_ABI {
 namespace detail {
 class Core;
 struct Post;
+struct Nothing {};
+using CoreHandle = std::conditional_t<NUCLEUS_ENABLED, std::shared_ptr<Core>, Nothing>;
 
 template <class T>
 constexpr bool isCharacter =
@@ -102,6 +111,19 @@ constexpr bool isInteger = std::is_integral_v<T> && sizeof(T) <= 8 && !isCharact
 template <class T>
 constexpr bool isText = std::is_convertible_v<const T&, std::string_view> &&
                         !std::is_pointer_v<std::decay_t<T>> && !std::is_null_pointer_v<T>;
+
+/// Under NUCLEUS_DISABLED functions of the host are taken and not kept.
+struct NoFunction {
+  NoFunction() = default;
+  template <class Any>
+  NoFunction(Any&&) noexcept {}
+  explicit operator bool() const noexcept { return false; }
+};
+template <class Signature>
+using Function = std::conditional_t<NUCLEUS_ENABLED, std::function<Signature>, NoFunction>;
+
+constexpr const char* defaultEndpoint = NUCLEUS_ENABLED ? "https://app.nucleus.sh" : "";
+constexpr const char* defaultVersion = NUCLEUS_ENABLED ? "0.0.0" : "";
 }  // namespace detail
 
 /// Borrowed text: a `const char*` (null is empty) or anything that is a `std::string_view`.
@@ -206,10 +228,12 @@ enum class Outcome {
   notConfigured,     ///< the client is inert: default constructed, no valid appId, no entropy
   invalidName,       ///< empty, or over 256 bytes
   reservedName,      ///< `init`, or begins with `error:` or `nucleus:`
-  tooLarge,          ///< over Options::maxEventBytes
-  queueFull,         ///< all that is queued is in a request or still needed
-  filtered,          ///< Options::filter said no
-  shutDown           ///< after shutdown(), moved from, or in the child of a fork()
+  unknownEvent,  ///< it, or one of its properties, is not in Options::catalogue, which is strict
+  tooLarge,      ///< over Options::maxEventBytes
+  queueFull,     ///< all that is queued is in a request or still needed
+  personalData,  ///< a user id that holds personal data; the previous one is cleared
+  filtered,      ///< Options::filter said no
+  shutDown       ///< after shutdown(), moved from, or in the child of a fork()
 };
 
 /// The server's answer to a request.
@@ -247,7 +271,7 @@ class Request {
 /// The host's way to send a request. Called by the worker (or in poll(), flush(), shutdown()) with
 /// no lock held, one request at a time. What it captures must live until shutdown() returned.
 /// One that throws has not answered.
-using Transport = std::function<Response(const Request&)>;
+using Transport = detail::Function<Response(const Request&)>;
 
 /// What there is to store in.
 enum class StorageState {
@@ -292,8 +316,34 @@ class Clock {
   virtual std::int64_t steadyMs() = 0;  ///< never goes back
 };
 
+/// What becomes of personal data in event names, in names and values of properties, and in the
+/// messages and stacks of errors.
+enum class PersonalData {
+  /// E-mail addresses become `[email]`, home folders `~`; a text that as a whole is an IP address,
+  /// a
+  /// MAC address or an international phone number becomes `[ip]`, `[mac]`, `[phone]`. A user id
+  /// that holds any of these is refused, or hashed if there is an Options::anonymizeKey.
+  redact,
+  allow  ///< all is sent as it is given
+};
+
 /// Was the user asked, and what was the answer.
 enum class Consent { notAsked, granted, refused };
+
+/// What the host's events are for: constant data, which must outlive the client. The entry `props`
+/// declares the properties of the user.
+struct DeclaredProperty {
+  Text name, purpose;
+};
+struct DeclaredEvent {
+  Text name, purpose;
+  const DeclaredProperty* properties = nullptr;
+  std::size_t count = 0;
+};
+struct Catalogue {
+  const DeclaredEvent* events = nullptr;
+  std::size_t count = 0;
+};
 
 /// How much a diagnostic matters.
 enum class Severity { info, warning, failure };
@@ -319,10 +369,11 @@ struct Stats {
   std::uint64_t failedRequests = 0;  ///< those that acknowledged nothing
   std::uint64_t droppedQueueFull = 0;
   std::uint64_t droppedTooOld = 0;
-  std::uint64_t droppedRefused = 0;   ///< refused alone while the server accepted others
-  std::uint64_t droppedDamaged = 0;   ///< records of the cache file that could not be read
-  std::uint64_t notCached = 0;        ///< queued now, in memory alone since there is no file
-  std::int64_t nextRequestInMs = -1;  ///< -1: none is due
+  std::uint64_t droppedRefused = 0;       ///< refused alone while the server accepted others
+  std::uint64_t droppedDamaged = 0;       ///< records of the cache file that could not be read
+  std::uint64_t droppedPersonalData = 0;  ///< kept by an earlier run under PersonalData::allow
+  std::uint64_t notCached = 0;            ///< queued now, in memory alone since there is no file
+  std::int64_t nextRequestInMs = -1;      ///< -1: none is due
   int lastStatus = 0;
   StorageState storage = StorageState::absent;
   Consent consent = Consent::notAsked;
@@ -333,34 +384,40 @@ struct Stats {
 // Values out of range are clamped, with the diagnostic `option-clamped`.
 
 struct Options {
-  std::string appId;                                ///< required: [A-Za-z0-9_-]{1,64}
-  Transport transport;                              ///< empty: events wait in the cache
-  std::string endpoint = "https://app.nucleus.sh";  ///< ws:// and wss:// select WebSocket mode
-  std::string version = "0.0.0";                    ///< of the host program
-  std::string locale;                               ///< as en-US; empty: detected
-  std::string platform;                             ///< as linux, darwin, win32; empty: detected
-  std::string osVersion;                            ///< empty: detected
-  std::string deviceId;                             ///< empty: random, kept in the cache file
-  std::string anonId;                               ///< empty: random, kept in the cache file
-  std::string cacheFile;                            ///< empty: defaultCacheFile(appId)
-  bool offlineCache = true;                         ///< false: nothing is ever written
-  std::shared_ptr<Storage> storage;                 ///< instead of a file
-  std::shared_ptr<Clock> clock;                     ///< instead of the system's
+  std::string appId;                               ///< required: [A-Za-z0-9_-]{1,64}
+  Transport transport;                             ///< empty: events wait in the cache
+  std::string endpoint = detail::defaultEndpoint;  ///< ws:// and wss:// select WebSocket mode
+  std::string version = detail::defaultVersion;    ///< of the host program
+  std::string locale;                              ///< as en-US; empty: detected
+  std::string platform;                            ///< as linux, darwin, win32; empty: detected
+  std::string osVersion;                           ///< empty: detected
+  std::string deviceId;                            ///< empty: random, kept; see machineDeviceId()
+  std::string anonId;                              ///< empty: random, kept in the cache file
+  std::string cacheFile;                           ///< empty: defaultCacheFile(appId)
+  bool offlineCache = true;                        ///< false: nothing is ever written
+  std::shared_ptr<Storage> storage;                ///< instead of a file
+  std::shared_ptr<Clock> clock;                    ///< instead of the system's
   /// Instead of the system's source of random bytes; false: there are none. Any thread; must not
   /// call the client.
-  std::function<bool(void*, std::size_t)> entropy;
+  detail::Function<bool(void*, std::size_t)> entropy;
   /// Given: queue, request and file buffers live here, the limits below are lowered to fit, and
-  /// nothing is allocated after the constructor, but for the name of a `std::exception`. Must
-  /// outlive the client and every Request.
+  /// nothing is allocated after the constructor, but for the name of a `std::exception` and by
+  /// exportData(). Must outlive the client and every Request.
   struct {
     void* data = nullptr;
     std::size_t bytes = 0;
   } memory;
-  bool background = true;                  ///< false: the host calls poll()
-  bool disableTracking = false;            ///< true: wait for enableTracking()
-  bool rememberTrackingChoice = false;     ///< keep the user's choice in the cache file
-  bool respectDoNotTrack = true;           ///< the environment's DO_NOT_TRACK disables at the start
-  std::int64_t reportIntervalMs = 20'000;  ///< between requests while anything is queued
+  bool background = true;               ///< false: the host calls poll()
+  bool disableTracking = false;         ///< true: wait for enableTracking()
+  bool rememberTrackingChoice = false;  ///< keep the user's choice in the cache file
+  bool respectDoNotTrack = true;        ///< the environment's DO_NOT_TRACK disables at the start
+  PersonalData personalData = PersonalData::redact;
+  /// 16 bytes or more: personal user ids are sent as anonymize(id, anonymizeKey), which is the same
+  /// on every device of the person. Else they are refused.
+  std::string anonymizeKey;
+  Catalogue catalogue;           ///< the host's events, each with its purpose, for dataInventory()
+  bool strictCatalogue = false;  ///< true: an undeclared event, page or property is refused
+  std::int64_t reportIntervalMs = 20'000;     ///< between requests while anything is queued
   std::int64_t sessionTimeoutMs = 1'800'000;  ///< without a call; then a new session
   std::int64_t cutoffMs = 172'800'000;        ///< older events are dropped
   std::int64_t answerTimeoutMs = 60'000;      ///< of a pending answer
@@ -373,10 +430,11 @@ struct Options {
   bool debug = false;           ///< diagnostics to stderr
   /// Asked on the caller's thread, with no lock held, about every event but `init`; false: not
   /// tracked. Not asked again about what it tracks itself.
-  std::function<bool(Text type, Text name, Properties)> filter;
-  std::function<void(const Diagnostic&)> onDiagnostic;    ///< these three: on the worker, in poll()
-  std::function<void(std::string_view latest)> onUpdate;  ///< newer than version; once
-  std::function<void(std::string_view json)> onCustomData;  ///< from the server, 64 KB at most
+  detail::Function<bool(Text type, Text name, Properties)> filter;
+  detail::Function<void(const Diagnostic&)>
+      onDiagnostic;  ///< these three: on the worker, in poll()
+  detail::Function<void(std::string_view latest)> onUpdate;    ///< newer than version; once
+  detail::Function<void(std::string_view json)> onCustomData;  ///< from the server, 64 KB at most
 };
 
 // ==== 4. Client ==== the one object ====
@@ -404,8 +462,8 @@ class Client {
   /// The same; named by the readable type where RTTI is on, else `exception`.
   Outcome trackError(const std::exception&) noexcept;
 
-  /// Who the user is from now on; "" signs out: no user id and no properties. Another user's id
-  /// also clears the properties.
+  /// Who the user is from now on, by an opaque id; "" signs out: no user id and no properties.
+  /// Another user's id also clears the properties. See PersonalData::redact for what is refused.
   Outcome setUserId(Text id) noexcept;
   /// Properties of the user, merged by name, or replaced with `overwrite`. `version`, `locale`,
   /// `platform`, `osVersion` and `deviceId` replace the detected value instead.
@@ -428,6 +486,10 @@ class Client {
   /// disableTracking(), and the ids and the file go too; enabling again starts as a new, unknown
   /// user. True: durably. Does file work.
   bool forget() noexcept;
+  /// All that is held about this user, in memory and in the file, as a JSON object: ids, user id,
+  /// properties, choice, unsent events, where the file is. `"complete":false` where the file could
+  /// not be read. Whatever the state, also before consent and after shutdown(). Does file work.
+  std::string exportData() const noexcept;
 
   /// Sends now and waits. True: all that was accepted before the call was acknowledged. Cuts a
   /// backoff short, but not a Retry-After. From inside a callback: false at once.
@@ -446,9 +508,49 @@ class Client {
   Stats stats() const noexcept;
 
  private:
-  std::shared_ptr<detail::Core> core_;
+  detail::CoreHandle core_;
   Outcome coreless_ = Outcome::notConfigured;  // what calls answer where there is no core
 };
+
+/// HMAC-SHA-256 of an identifier (RFC 2104, FIPS 180-4), as 22 characters of URL-safe base64. One
+/// that holds an e-mail address is trimmed and lower-cased (ASCII) first. Who has the key can test
+/// a guess: this is a pseudonym, not anonymity. "" where identifier or key is empty.
+std::string anonymize(Text identifier, Text key);
+
+/// An id for Options::deviceId that outlives the cache file: a hash of `appId` keyed by the
+/// system's machine id (/etc/machine-id, MachineGuid, the host's UUID on macOS), so that two
+/// programs on one machine cannot be joined by it. Opt-in. "" where the system has none, or appId
+/// is invalid.
+std::string machineDeviceId(Text appId);
+
+/// What is collected, kept and sent under these options, for the program's users to read: one row
+/// for each name in events, file and export, then the host's own from Options::catalogue.
+class DataInventory {
+ public:
+  struct Row {
+    std::string field;      ///< such as `userId` or `payload.stack`; of the host: `EVENT.property`
+    std::string when;       ///< in which events, or where else
+    std::string purpose;    ///< why
+    bool personal = false;  ///< may tell a person or a device from others
+  };
+
+  const Row* begin() const noexcept { return rows_.get(); }
+  const Row* end() const noexcept { return rows_.get() + count_; }
+  std::size_t size() const noexcept { return count_; }
+  /// What the options give, as paragraphs for a privacy policy.
+  const std::string& policy() const noexcept { return policy_; }
+  /// The same, then the rows as tables.
+  std::string markdown() const;
+  /// `{"policy":"...","rows":[{"field":"...","when":"...","purpose":"...","personal":true},...]}`
+  std::string json() const;
+
+ private:
+  friend DataInventory dataInventory(const Options&);
+  std::shared_ptr<Row> rows_;  // an array
+  std::size_t count_ = 0, ownRows_ = 0;
+  std::string policy_;
+};
+DataInventory dataInventory(const Options&);
 
 }  // namespace NUCLEUS_ABI
 }  // namespace nucleus
@@ -456,6 +558,79 @@ class Client {
 // You have read everything there is to use. Below is how it works.
 
 #endif  // NUCLEUS_HPP
+
+#if defined(NUCLEUS_DISABLED) && !defined(NUCLEUS_BODY)
+#define NUCLEUS_BODY  // nothing: this is all
+
+namespace nucleus {
+inline namespace NUCLEUS_ABI {
+
+inline std::shared_ptr<Storage> fileStorage(std::string) { return {}; }
+inline std::string defaultCacheFile(Text) { return {}; }
+inline std::string anonymize(Text, Text) { return {}; }
+inline std::string machineDeviceId(Text) { return {}; }
+inline DataInventory dataInventory(const Options&) { return {}; }
+inline std::string DataInventory::markdown() const { return {}; }
+inline std::string DataInventory::json() const { return {}; }
+
+inline std::string_view Request::url() const noexcept { return {}; }
+inline std::string_view Request::contentType() const noexcept { return {}; }
+inline std::string_view Request::body() const noexcept { return {}; }
+inline bool Request::cancelled() const noexcept { return true; }
+inline bool Request::expectsAnswer() const noexcept { return false; }
+inline void Request::reply(Response) const noexcept {}
+
+inline Client::Client() noexcept = default;
+inline Client::Client(Options) noexcept {}
+inline Client::~Client() = default;
+inline Client::Client(Client&&) noexcept = default;
+inline Client& Client::operator=(Client&&) noexcept = default;
+
+inline Outcome Client::track(Text, Properties) noexcept { return Outcome::trackingDisabled; }
+inline Outcome Client::track(Text, std::initializer_list<Property>) noexcept {
+  return Outcome::trackingDisabled;
+}
+inline Outcome Client::page(Text, Properties) noexcept { return Outcome::trackingDisabled; }
+inline Outcome Client::page(Text, std::initializer_list<Property>) noexcept {
+  return Outcome::trackingDisabled;
+}
+inline Outcome Client::screen(Text, Properties) noexcept { return Outcome::trackingDisabled; }
+inline Outcome Client::screen(Text, std::initializer_list<Property>) noexcept {
+  return Outcome::trackingDisabled;
+}
+inline Outcome Client::trackError(Text, Text, Text) noexcept { return Outcome::trackingDisabled; }
+inline Outcome Client::trackError(const std::exception&) noexcept {
+  return Outcome::trackingDisabled;
+}
+inline Outcome Client::setUserId(Text) noexcept { return Outcome::trackingDisabled; }
+inline Outcome Client::setProps(Properties, bool) noexcept { return Outcome::trackingDisabled; }
+inline Outcome Client::setProps(std::initializer_list<Property>, bool) noexcept {
+  return Outcome::trackingDisabled;
+}
+inline Outcome Client::identify(Text, Properties) noexcept { return Outcome::trackingDisabled; }
+inline Outcome Client::identify(Text, std::initializer_list<Property>) noexcept {
+  return Outcome::trackingDisabled;
+}
+inline Outcome Client::startSession() noexcept { return Outcome::trackingDisabled; }
+
+inline void Client::enableTracking() noexcept {}
+inline bool Client::disableTracking() noexcept { return true; }
+inline bool Client::trackingEnabled() const noexcept { return false; }
+inline Consent Client::consent() const noexcept { return {}; }
+inline bool Client::forget() noexcept { return true; }
+inline std::string Client::exportData() const noexcept { return "{}"; }
+inline bool Client::flush(std::int64_t) noexcept { return false; }
+inline void Client::poll() noexcept {}
+inline void Client::receive(Text) noexcept {}
+inline void Client::online(bool) noexcept {}
+inline bool Client::persist() noexcept { return false; }
+inline bool Client::shutdown(std::int64_t) noexcept { return false; }
+inline Stats Client::stats() const noexcept { return {}; }
+
+}  // namespace NUCLEUS_ABI
+}  // namespace nucleus
+
+#endif
 
 #if (!defined(NUCLEUS_SPLIT) || defined(NUCLEUS_IMPLEMENTATION)) && !defined(NUCLEUS_BODY)
 #define NUCLEUS_BODY
@@ -465,6 +640,7 @@ class Client {
 #include <cstdlib>  // memory, environment
 #include <cstring>  // memcpy
 #include <utility>  // std::move
+#include <vector>   // exportData() and dataInventory()
 
 namespace nucleus {
 inline namespace NUCLEUS_ABI {
@@ -636,19 +812,23 @@ inline void writeString(Buffer& out, std::string_view text) {
   out.add('"');
 }
 
-/// As much of `text` as fits into `most` bytes of JSON, cut between characters.
-inline void writeCut(Buffer& out, std::string_view text, std::size_t most) {
+/// As much of `text` as fits into `most` bytes of JSON, cut between characters. True: all of it.
+inline bool writeCut(Buffer& out, std::string_view text, std::size_t most) {
   Buffer part(out.end(), lesser(most, out.room()));
   const char* at = text.data();
   const char* const end = at + text.size();
-  while (at != end && !part.full()) {
+  while (at != end) {
     const char* const plain = skipPlain(at, end);
-    const std::size_t run = static_cast<std::size_t>(plain - at);
-    part.add({at, lesser(run, part.room())});
-    if (run > 0 && part.room() == 0) break;
-    at = plain == end ? end : writeSpecial(part, plain, end);
+    const std::size_t run = lesser(static_cast<std::size_t>(plain - at), part.room());
+    part.add({at, run});
+    at += run;
+    if (at != plain) break;
+    const char* const next = at == end ? end : writeSpecial(part, at, end);
+    if (part.full()) break;
+    at = next;
   }
   out.grow(part.size());
+  return at == end;
 }
 
 inline void writeUnsigned(Buffer& out, std::uint64_t value) {
@@ -1098,8 +1278,11 @@ inline bool sameString(std::string_view raw, std::string_view expected) {
   return !text.full() && text.view() == expected;
 }
 
-// ==== 6. Privacy ==== consent comes before everything ====
-// Pure rules. While tracking is off nothing is collected, written or sent, and no id exists.
+// ==== 6. Privacy ==== consent, redaction, ids that identify nobody ====
+// Pure rules. While tracking is off nothing is collected, written or sent, and no id exists. What
+// is personal leaves a text before its size is checked; a text that holds nothing costs a look.
+
+// ---- consent ----
 
 /// What the environment's DO_NOT_TRACK says where it is set.
 inline bool asksNotToTrack(std::string_view variable) {
@@ -1117,10 +1300,525 @@ inline std::string_view consentWord(Consent consent) {
   return consent == Consent::granted ? "granted" : consent == Consent::refused ? "refused" : "-";
 }
 
+// ---- redaction ----
+
+/// What is looked for in a text.
+enum class Redaction : unsigned char { none, allButIpv4, all };
+
+inline bool isLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+inline char toLower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
+inline bool isHex(char c) { return isDigit(c) || (toLower(c) >= 'a' && toLower(c) <= 'f'); }
+inline bool isSeparator(char c) { return c == '/' || c == '\\'; }
+inline bool isBlank(char c) { return static_cast<unsigned char>(c) <= ' '; }
+inline bool isWord(char c) {
+  return isLetter(c) || isDigit(c) || c == '_' || static_cast<unsigned char>(c) >= 0x80;
+}
+inline bool isOneOf(char c, std::string_view set) { return set.find(c) != std::string_view::npos; }
+
+inline bool isSameIgnoringCase(std::string_view a, std::string_view b) {
+  std::size_t i = 0;
+  while (i < a.size() && i < b.size() && toLower(a[i]) == toLower(b[i])) ++i;
+  return i == a.size() && i == b.size();
+}
+inline std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && isBlank(text.front())) text.remove_prefix(1);
+  while (!text.empty() && isBlank(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+struct Character {
+  char value;
+  std::size_t bytes;
+};
+
+/// The character at `at`, seen through percent-encoding (RFC 3986), up to three times over.
+inline Character characterAt(std::string_view text, std::size_t at) {
+  if (text[at] != '%') return {text[at], 1};
+  std::size_t digits = at + 1;
+  while (digits < at + 5 && text.substr(digits, 2) == "25") digits += 2;
+  if (digits + 2 > text.size() || !isHex(text[digits]) || !isHex(text[digits + 1])) return {'%', 1};
+  const std::uint32_t value = readHex(text.substr(digits, 2));
+  return value < 0x80 ? Character{static_cast<char>(value), digits + 2 - at} : Character{'%', 1};
+}
+
+inline bool isIpv4(std::string_view text) {
+  for (int group = 0; group < 4; ++group) {
+    const std::string_view digits = text.substr(0, text.find('.'));
+    std::uint64_t value = 0;
+    if (digits.size() > 3 || !readUnsigned(digits, value) || value > 255) return false;
+    if ((digits.size() == text.size()) != (group == 3)) return false;
+    text.remove_prefix(lesser(digits.size() + 1, text.size()));
+  }
+  return true;
+}
+
+/// The eight groups of an IPv6 address (RFC 4291, 2.2).
+class Ipv6 {
+ public:
+  explicit Ipv6(std::string_view text) {
+    while (valid_ && !text.empty()) takeGroup(text);
+    valid_ = valid_ && (gap_ == none ? count_ == 8 : count_ < 8);
+  }
+  /// Not a word of a program that looks like one: global, unique local, link-local, or IPv4-mapped.
+  bool isAddress() const {
+    const unsigned first = gap_ == 0 ? 0u : groups_[0];
+    return valid_ &&
+           ((first >= 0x2000 && first <= 0x3FFF) || (first >= 0xFC00 && first <= 0xFDFF) ||
+            (first >= 0xFE80 && first <= 0xFEBF) || isMapped());
+  }
+
+ private:
+  static constexpr std::size_t none = SIZE_MAX;
+
+  void takeGroup(std::string_view& text) {
+    if (text.substr(0, 2) == "::" && gap_ == none) {
+      gap_ = count_;
+      return text.remove_prefix(2);
+    }
+    const bool follows = count_ > 0 && gap_ != count_;
+    if (follows && text[0] != ':') return void(valid_ = false);
+    if (follows) text.remove_prefix(1);
+    if (count_ <= 6 && isIpv4(text)) {
+      count_ += 2;
+      return text.remove_prefix(text.size());
+    }
+    std::size_t digits = 0;
+    while (digits < text.size() && digits < 5 && isHex(text[digits])) ++digits;
+    valid_ = digits > 0 && digits < 5 && count_ < 8;
+    if (!valid_) return;
+    groups_[count_++] = readHex(text.substr(0, digits));
+    text.remove_prefix(digits);
+  }
+  /// ::ffff:a.b.c.d, however the zeros are written.
+  bool isMapped() const {
+    const std::size_t zeros = gap_ == none ? 0 : 8 - count_;
+    for (std::size_t i = 0; i < 6; ++i) {
+      const bool inGap = gap_ != none && i >= gap_ && i < gap_ + zeros;
+      const std::size_t at = gap_ != none && i >= gap_ + zeros ? i - zeros : i;
+      const unsigned group = inGap ? 0u : groups_[at];
+      if (group != (i == 5 ? 0xFFFFu : 0u)) return false;
+    }
+    return true;
+  }
+
+  unsigned groups_[8] = {};
+  std::size_t count_ = 0, gap_ = none;
+  bool valid_ = true;
+};
+
+/// `text` without what follows `mark`, if that is a number: a port, or the length of a prefix.
+inline std::string_view withoutNumber(std::string_view text, char mark) {
+  const std::size_t at = text.rfind(mark);
+  std::uint64_t number = 0;
+  const bool found = at != std::string_view::npos && readUnsigned(text.substr(at + 1), number);
+  return found && number <= 0xFFFF ? text.substr(0, at) : text;
+}
+
+inline bool isIp(std::string_view text, bool v4) {
+  if (!text.empty() && text[0] == '[') {
+    text = withoutNumber(text, ':');
+    if (text.back() != ']') return false;
+    text = text.substr(1, text.size() - 2);
+  }
+  text = withoutNumber(text, '/');
+  if (isIpv4(withoutNumber(text, ':'))) return v4;
+  const std::size_t zone = text.find('%');
+  const bool oneWord = !isOneOf(' ', text) && zone + 1 != text.size();
+  return oneWord && Ipv6(text.substr(0, zone)).isAddress();
+}
+
+/// EUI-48 or EUI-64: pairs of hex digits between `:` or `-`, or fours between dots.
+inline bool isMac(std::string_view text) {
+  const bool dotted = text.size() == 14 || text.size() == 19;
+  if (!dotted && text.size() != 17 && text.size() != 23) return false;
+  const std::size_t group = dotted ? 4 : 2;
+  if (!isOneOf(text[group], dotted ? "." : ":-")) return false;
+  bool letter = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool between = i % (group + 1) == group;
+    if (between ? text[i] != text[group] : !isHex(text[i])) return false;
+    letter = letter || isLetter(text[i]);
+  }
+  return letter;
+}
+
+/// E.164 in writing: `+`, then 8 to 15 digits, among blanks, dots, dashes and brackets.
+inline bool isPhone(std::string_view text) {
+  if (text.substr(0, 4) == "tel:") text.remove_prefix(4);
+  const std::size_t plus = text.find_first_not_of("([");
+  if (plus == std::string_view::npos || text[plus] != '+') return false;
+  std::size_t digits = 0;
+  for (const char c : text.substr(plus + 1)) {
+    if (isDigit(c) && ++digits == 1 && c == '0') return false;
+    if (!isDigit(c) && !isOneOf(c, " .-()[]")) return false;
+  }
+  return digits >= 8 && digits <= 15;
+}
+
+/// What stands in place of a text that as a whole is personal; "" where it is not.
+inline std::string_view markOfWhole(std::string_view text, Redaction redaction) {
+  constexpr std::size_t longest = 80;
+  const bool possible =
+      text.size() > 2 && text.size() <= longest && (isHex(text[0]) || isOneOf(text[0], "+([:%t"));
+  if (!possible) return {};
+  if (isPhone(text)) return "[phone]";
+  if (isMac(text)) return "[mac]";
+  if (isIp(text, redaction == Redaction::all)) return "[ip]";
+  Fixed<longest> decoded;
+  for (std::size_t at = 0; at < text.size();) {
+    const Character next = characterAt(text, at);
+    decoded.add(next.value);
+    at += next.bytes;
+  }
+  return decoded.size() < text.size() ? markOfWhole(decoded.view(), redaction) : "";
+}
+
+/// Where people have their home folders. `/` is any number of separators of either kind, `?` a
+/// drive; where there is one, case does not matter.
+constexpr std::string_view homeRoots[] = {
+    "/home/",     "/Users/",       "/var/home/",
+    "/usr/home/", "/export/home/", "/System/Volumes/Data/Users/",
+    "/?/Users/",  "/mnt/?/Users/", "/cygdrive/?/Users/",
+    "/?:/Users/", "?:/Users/",     "?:/Documents and Settings/"};
+
+/// Looks for e-mail addresses and home folders, front to back, at each byte a few times at most.
+class Finder {
+ public:
+  struct Match {
+    std::size_t begin = 0, end = 0;
+    std::string_view mark = {};  // "": there is none
+  };
+
+  explicit Finder(std::string_view text) : text_(text) {}
+
+  /// The first one from `at` on.
+  Match find(std::size_t at) {
+    word_ = at;
+    inUrl_ = false;
+    before_ = at == 0 ? ' ' : ']';
+    beforeThat_ = ' ';
+    quote_ = openingQuote_ = 0;
+    while (at < text_.size()) {
+      const Character next = characterAt(text_, at);
+      const Match match = next.value == '@' ? address(at, next.bytes) : home(at, next.value);
+      if (!match.mark.empty()) return match;
+      at = pass(at, next);
+    }
+    return {text_.size(), text_.size(), {}};
+  }
+
+ private:
+  char valueAt(std::size_t at) const {
+    return at < text_.size() ? characterAt(text_, at).value : '\0';
+  }
+  std::size_t after(std::size_t at) const {
+    return at < text_.size() ? at + characterAt(text_, at).bytes : at;
+  }
+
+  // ---- addresses ----
+
+  /// RFC 5322's local part, but for what separates in a URL; or one in quotes.
+  static bool isLocal(char c) { return isWord(c) || isOneOf(c, ".+-'#$!^*`{|}~%"); }
+  Match address(std::size_t at, std::size_t bytes) const {
+    constexpr std::size_t longestLocal = 66;
+    const bool quoted = before_ == '"' && openingQuote_ > 0 && at - openingQuote_ < longestLocal;
+    const std::size_t begin = quoted ? openingQuote_ - 1 : word_;
+    const std::size_t end = begin < at ? domainEnd(at + bytes) : 0;
+    return end == 0 ? Match() : Match{begin, end, "[email]"};
+  }
+  /// Past the longest domain at `at` that ends as one can; 0 where there is none.
+  std::size_t domainEnd(std::size_t at) const {
+    if (valueAt(at) == '[') return literalEnd(at);
+    std::size_t end = 0, label = at, labels = 1;
+    for (bool more = true; more; at = after(at)) {
+      const char c = valueAt(at);
+      if (c != '_' && isWord(c)) continue;
+      if (labels > 1 && isTop(text_.substr(label, at - label))) end = at;
+      more = c == '-' || (c == '.' && at > label);
+      if (c == '.') ++labels, label = after(at);
+    }
+    return end;
+  }
+  /// Of an IP address in brackets.
+  std::size_t literalEnd(std::size_t at) const {
+    const std::string_view rest = text_.substr(at, 60);
+    const std::size_t end = rest.find(']');
+    if (end == std::string_view::npos) return 0;
+    std::string_view inside = rest.substr(1, end - 1);
+    if (isSameIgnoringCase(inside.substr(0, 5), "IPv6:")) inside.remove_prefix(5);
+    return isIpv4(inside) || Ipv6(inside).isAddress() ? at + end + 1 : 0;
+  }
+  /// A top-level domain, as far as its form tells, and nothing that is known to be something else.
+  static bool isTop(std::string_view label) {
+    constexpr std::string_view others[] = {
+        "latest", "next", "beta", "alpha", "canary", "nightly", "stable", "png", "jpg",
+        "jpeg",   "gif",  "webp", "svg",   "bmp",    "ico",     "tga",    "dds", "ktx",
+        "psd",    "mp3",  "mp4",  "ogg",   "wav",    "json",    "xml",    "css", "js",
+        "ts",     "html", "txt",  "pdf",   "dll",    "exe",     "cpp",    "hpp"};
+    if (label.size() < 2) return false;
+    if (isSameIgnoringCase(label.substr(0, 4), "xn--")) return label.size() > 4;
+    for (const char c : label) {
+      if (!isWord(c) || isDigit(c)) return false;
+    }
+    for (const std::string_view other : others) {
+      if (isSameIgnoringCase(label, other)) return false;
+    }
+    return true;
+  }
+
+  // ---- home folders ----
+
+  Match home(std::size_t at, char c) const {
+    const bool path = isSeparator(c) && pathMayBegin();
+    const bool drive = isLetter(c) && !isWord(before_) && !inUrl_ && valueAt(at + 1) == ':';
+    if (!path && !drive) return {};
+    for (const std::string_view root : homeRoots) {
+      if ((root[0] == '/') != path) continue;
+      const std::size_t name = pastRoot(at, root);
+      const std::size_t end = name == 0 ? 0 : nameEnd(name, isOneOf('?', root));
+      if (end > name) return {at, end, "~"};
+    }
+    return {};
+  }
+  /// Not in the middle of a path, in that of a URL, or behind what stands for the front of one.
+  bool pathMayBegin() const {
+    const bool inside =
+        isLetter(before_) || isDigit(before_) || isOneOf(before_, "_-.~/\\])}%@*#?");
+    const bool upwards = before_ == '.' && beforeThat_ == '.';
+    return !inUrl_ && (!inside || upwards);
+  }
+  /// Where the name of the person begins; 0 where the text is not `root`.
+  std::size_t pastRoot(std::size_t at, std::string_view root) const {
+    const bool anyCase = isOneOf('?', root);
+    for (const char expected : root) {
+      const char c = valueAt(at);
+      const bool same = expected == '/'   ? isSeparator(c)
+                        : expected == '?' ? isLetter(c)
+                        : anyCase         ? toLower(c) == toLower(expected)
+                                          : c == expected;
+      if (!same) return 0;
+      at = after(at);
+      while (expected == '/' && isSeparator(valueAt(at))) at = after(at);
+    }
+    return at;
+  }
+  /// `spaced`: on Windows a name may hold blanks. It ends at the next separator then or, where
+  /// there is none, with what may be one name: rather too much goes than half of it stays.
+  std::size_t nameEnd(std::size_t at, bool spaced) const {
+    std::size_t blank = 0, end = at;
+    for (; at < text_.size(); at = after(at)) {
+      const char c = valueAt(at);
+      const bool space = text_[at] == ' ';
+      if (isSeparator(c)) return end == at || blank == 0 ? end : blank;
+      if (space ? !spaced || pathBeginsAt(at + 1) : endsName(at, c)) break;
+      if (space && blank == 0) blank = at;
+      if (!space) end = after(at);
+    }
+    return end;
+  }
+  bool endsName(std::size_t at, char c) const {
+    if (c == '\'') return !isWord(valueAt(at + 1));
+    return static_cast<unsigned char>(c) < ' ' || isOneOf(c, "\"`<>|:;,()[]?*&#=!");
+  }
+  bool pathBeginsAt(std::size_t at) const {
+    return isSeparator(valueAt(at)) || (isLetter(valueAt(at)) && valueAt(at + 1) == ':');
+  }
+
+  // ---- going on ----
+
+  /// Past this character, and past the host of a file: where its path begins.
+  std::size_t pass(std::size_t at, Character next) {
+    const std::size_t rest = at + next.bytes;
+    const char c = next.value;
+    if (c == ':' && isWord(before_) && valueAt(rest) == '/' && valueAt(after(rest)) == '/') {
+      return beginUrl(at, after(after(rest)));
+    }
+    if (c == '\\' && valueAt(rest) == '\\' && pathMayBegin()) return pastHost(after(rest));
+    if (isBlank(c) || isOneOf(c, "\"'<>(){}|\\,;=")) inUrl_ = false;
+    if (c == '"') openingQuote_ = std::exchange(quote_, at + 1);
+    if (!isLocal(c) || (word_ == at && !isWord(c))) word_ = rest;
+    beforeThat_ = std::exchange(before_, c);
+    return rest;
+  }
+  std::size_t beginUrl(std::size_t at, std::size_t host) {
+    const bool ofFile = isSameIgnoringCase(text_.substr(word_, at - word_), "file");
+    if (ofFile || isSeparator(valueAt(host))) return pastHost(host);
+    inUrl_ = true;
+    before_ = '/';
+    return word_ = host;
+  }
+  std::size_t pastHost(std::size_t at) {
+    while (!pathBeginsAt(at) && (isWord(valueAt(at)) || isOneOf(valueAt(at), ".-"))) at = after(at);
+    before_ = ' ';
+    return word_ = at;
+  }
+
+  std::string_view text_;
+  std::size_t word_ = 0;  // where the local part of an address may begin
+  bool inUrl_ = false;
+  char before_ = ' ', beforeThat_ = ' ';
+  std::size_t quote_ = 0, openingQuote_ = 0;  // the last two, counted from 1
+};
+
+/// A text without what is personal, as stretches of it and marks: `while (pieces.next(piece))`.
+class Pieces {
+ public:
+  Pieces(std::string_view text, Redaction redaction) : text_(text), finder_(text) {
+    if (redaction == Redaction::none) return;
+    mark_ = markOfWhole(trimmed(text), redaction);
+    if (!mark_.empty()) at_ = text.size();
+    for (const char c : text) suspicious_ = suspicious_ || c == '@' || isSeparator(c) || c == '%';
+  }
+  bool next(std::string_view& piece) {
+    if (!mark_.empty()) return piece = std::exchange(mark_, {}), true;
+    if (at_ == text_.size()) return false;
+    const Finder::Match match =
+        suspicious_ ? finder_.find(at_) : Finder::Match{text_.size(), text_.size(), {}};
+    piece = text_.substr(at_, match.begin - at_);
+    at_ = match.end;
+    mark_ = match.mark;
+    return !piece.empty() || next(piece);
+  }
+
+ private:
+  std::string_view text_, mark_;
+  Finder finder_;
+  std::size_t at_ = 0;
+  bool suspicious_ = false;
+};
+
+inline bool isPersonal(std::string_view text) {
+  std::string_view piece;
+  const bool any = Pieces(text, Redaction::all).next(piece);
+  return any && (piece.data() != text.data() || piece.size() != text.size());
+}
+
+// ---- ids that identify nobody ----
+
+constexpr char urlSafe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+inline std::uint32_t rotateRight(std::uint32_t x, int bits) { return x >> bits | x << (32 - bits); }
+
+/// SHA-256 (FIPS 180-4).
+class Sha256 {
+ public:
+  static constexpr std::size_t blockBytes = 64, digestBytes = 32;
+  using Digest = unsigned char[digestBytes];
+
+  void add(std::string_view text) {
+    for (const char c : text) addByte(static_cast<unsigned char>(c));
+  }
+  /// Once.
+  void finish(Digest& digest) {
+    const std::uint64_t bits = bytes_ * 8;
+    addByte(0x80);
+    while (bytes_ % blockBytes != blockBytes - 8) addByte(0);
+    for (int shift = 56; shift >= 0; shift -= 8) addByte(static_cast<unsigned char>(bits >> shift));
+    for (std::size_t i = 0; i < digestBytes; ++i) {
+      digest[i] = static_cast<unsigned char>(state_[i / 4] >> (24 - i % 4 * 8));
+    }
+  }
+
+ private:
+  void addByte(unsigned char byte) {
+    std::uint32_t& word = words_[bytes_ % blockBytes / 4];
+    word = word << 8 | byte;
+    if (++bytes_ % blockBytes == 0) mix();
+  }
+  static std::uint32_t sigma(std::uint32_t x, int a, int b, int shift) {
+    return rotateRight(x, a) ^ rotateRight(x, b) ^ x >> shift;
+  }
+  static std::uint32_t sum(std::uint32_t x, int a, int b, int c) {
+    return rotateRight(x, a) ^ rotateRight(x, b) ^ rotateRight(x, c);
+  }
+  void mix() {
+    std::uint32_t s[8];
+    for (int i = 0; i < 8; ++i) s[i] = state_[i];
+    for (unsigned round = 0; round < 64; ++round) {
+      std::uint32_t& word = words_[round % 16];
+      if (round >= 16) {
+        word += sigma(words_[(round + 1) % 16], 7, 18, 3) + words_[(round + 9) % 16] +
+                sigma(words_[(round + 14) % 16], 17, 19, 10);
+      }
+      const std::uint32_t choice = (s[4] & s[5]) ^ (~s[4] & s[6]);
+      const std::uint32_t majority = (s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]);
+      const std::uint32_t first = s[7] + sum(s[4], 6, 11, 25) + choice + constants[round] + word;
+      for (int i = 7; i > 0; --i) s[i] = s[i - 1];
+      s[4] += first;
+      s[0] = first + sum(s[1], 2, 13, 22) + majority;
+    }
+    for (int i = 0; i < 8; ++i) state_[i] += s[i];
+  }
+
+  static constexpr std::uint32_t constants[64] = {  // of the cube roots of the first 64 primes
+      0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4,
+      0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe,
+      0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f,
+      0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7,
+      0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc,
+      0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1, 0xa81a664b,
+      0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116,
+      0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+      0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7,
+      0xc67178f2};
+  std::uint32_t state_[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,  // of square roots
+                             0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  std::uint32_t words_[16] = {};
+  std::uint64_t bytes_ = 0;
+};
+
+/// HMAC-SHA-256 (RFC 2104), of the text in lower case if wanted.
+inline void hmac(std::string_view key, std::string_view text, Sha256::Digest& digest,
+                 bool lowers = false) {
+  Sha256::Digest hashed;
+  Sha256 inner, outer, ofKey;
+  if (key.size() > Sha256::blockBytes) {
+    ofKey.add(key);
+    ofKey.finish(hashed);
+    key = {reinterpret_cast<const char*>(hashed), sizeof hashed};
+  }
+  for (std::size_t i = 0; i < Sha256::blockBytes; ++i) {
+    const int byte = i < key.size() ? key[i] : 0;
+    const char padded[] = {static_cast<char>(byte ^ 0x36), static_cast<char>(byte ^ 0x5C)};
+    inner.add({padded, 1});
+    outer.add({padded + 1, 1});
+  }
+  for (const char c : text) {
+    const char one[] = {lowers ? toLower(c) : c};
+    inner.add({one, 1});
+  }
+  inner.finish(digest);
+  outer.add({reinterpret_cast<const char*>(digest), sizeof digest});
+  outer.finish(digest);
+}
+
+/// The first 132 bits of an HMAC, as 22 characters of URL-safe base64 (RFC 4648, 5).
+inline void writeHashed(Buffer& out, std::string_view text, std::string_view key,
+                        bool lowers = false) {
+  Sha256::Digest digest;
+  hmac(key, text, digest, lowers);
+  for (std::size_t bit = 0; bit < 132; bit += 6) {
+    const unsigned pair = unsigned{digest[bit / 8]} << 8 | digest[bit / 8 + 1];
+    out.add(urlSafe[pair >> (10 - bit % 8) & 63]);
+  }
+}
+
+inline bool holdsAddress(std::string_view text) {
+  Finder finder(text);
+  Finder::Match match = finder.find(0);
+  while (match.mark == "~") match = finder.find(match.end);
+  return !match.mark.empty();
+}
+
+/// An identifier under a key. Blanks around and the case of an e-mail address do not matter.
+inline void writeAnonymized(Buffer& out, std::string_view identifier, std::string_view key) {
+  const bool address = holdsAddress(identifier);
+  writeHashed(out, address ? trimmed(identifier) : identifier, key, address);
+}
+
 inline bool isIdentifier(std::string_view text) {
   for (const char c : text) {
-    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    if (!letter && !isDigit(c) && c != '-' && c != '_') return false;
+    if (!isLetter(c) && !isDigit(c) && c != '-' && c != '_') return false;
   }
   return !text.empty() && text.size() <= 64;
 }
@@ -1151,8 +1849,7 @@ class Random {
     return lowest + static_cast<std::int64_t>((next() >> 1) % span);
   }
   void writeId(Buffer& out, int characters) {
-    constexpr char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    for (; characters > 0; --characters) out.add(alphabet[next() >> 58]);
+    for (; characters > 0; --characters) out.add(urlSafe[next() >> 58]);
   }
 
  private:
@@ -1163,8 +1860,9 @@ class Random {
 };
 
 // ==== 7. Encode ==== an event becomes its JSON, once ====
-// The table of fields is all that is ever sent. Their order is the order on the wire; what stays
-// the same for a session is escaped once, into the tail.
+// The table of fields is all that is ever sent or kept, and what the user is told of it. The order
+// of an event's is that on the wire; what stays the same for a session is escaped once, into the
+// tail.
 
 enum class Type : unsigned char { init, event, error, userId, props, view };
 
@@ -1174,33 +1872,129 @@ constexpr std::string_view typeNames[] = {"init",   "event", "error",
 // clang-format off
 enum class Field : unsigned char {
   type, name, id, date, payload, sessionId, userId, anonId, deviceId,
-  client, platform, osVersion, totalRam, version, locale, language, arch, moduleVersion
+  client, platform, osVersion, totalRam, version, locale, language, arch, moduleVersion,
+  message, stack, machineId, data, appId, props, retryAtMs, retryForMs,
+  consent, cacheFile, complete, events
 };
 // clang-format on
 
 struct FieldRule {
   std::string_view key;  // as it is written; the first one follows the opening brace
-  char kind;             // of its value: s string, n number, o object
+  char kind;             // of its value: s string, n number, o object, a array, b boolean
+  bool personal;         // may tell a person or a device from others
+  std::string_view when, purpose;
 };
 
+constexpr std::string_view everyEvent = "every event", onStart = "init and errors",
+                           onDevice = "the file on the device", inExport = "exportData() alone";
+
 constexpr FieldRule fieldRules[] = {
-    {"{\"type\":", 's'},     {",\"name\":", 's'},     {",\"id\":", 'n'},
-    {",\"date\":", 'n'},     {",\"payload\":", 'o'},  {",\"sessionId\":", 'n'},
-    {",\"userId\":", 's'},   {",\"anonId\":", 's'},   {",\"deviceId\":", 's'},
-    {",\"client\":", 's'},   {",\"platform\":", 's'}, {",\"osVersion\":", 's'},
-    {",\"totalRam\":", 'n'}, {",\"version\":", 's'},  {",\"locale\":", 's'},
-    {",\"language\":", 's'}, {",\"arch\":", 's'},     {",\"moduleVersion\":", 's'}};
+    {"{\"type\":", 's', false, everyEvent, "what happened: a start, an event, a view, an error"},
+    {",\"name\":", 's', false, "events, views, errors", "which event, page, screen or error"},
+    {",\"id\":", 'n', false, everyEvent, "a number by which the server confirms the event"},
+    {",\"date\":", 'n', false, everyEvent, "the time"},
+    {",\"payload\":", 'o', true, "events, views, init, props",
+     "the event's properties, or the user's"},
+    {",\"sessionId\":", 'n', false, everyEvent, "a random number for one stretch of use"},
+    {",\"userId\":", 's', true, "every event after setUserId()",
+     "the program's own id of its user, or a hash of it"},
+    {",\"anonId\":", 's', true, everyEvent, "a random id that tells one user from another"},
+    {",\"deviceId\":", 's', true, everyEvent, "a random id that tells one device from another"},
+    {",\"client\":", 's', false, onStart, "the kind of this library: cpp"},
+    {",\"platform\":", 's', false, onStart, "the kind of system"},
+    {",\"osVersion\":", 's', false, onStart, "the version of the system"},
+    {",\"totalRam\":", 'n', false, onStart, "the memory of the device in GB"},
+    {",\"version\":", 's', false, onStart, "the version of the program"},
+    {",\"locale\":", 's', false, onStart, "the language and region of the user"},
+    {",\"language\":", 's', false, onStart, "the same"},
+    {",\"arch\":", 's', false, onStart, "the kind of processor"},
+    {",\"moduleVersion\":", 's', false, onStart, "the version of this library"},
+    {"{\"message\":", 's', true, "errors", "what the error says"},
+    {",\"stack\":", 's', true, "errors", "where in the program it happened"},
+    {",\"machineId\":", 's', true, "the heartbeat of a WebSocket", "the same as deviceId"},
+    {"{\"data\":", 'a', false, "every request", "the list of events"},
+    {"{\"appId\":", 's', false, onDevice, "which program the file belongs to"},
+    {",\"props\":", 'o', true, onDevice, "the user's properties"},
+    {",\"retryAtMs\":", 'n', false, onDevice, "when the server may be asked again"},
+    {",\"retryForMs\":", 'n', false, onDevice, "how long it is not to be asked"},
+    {",\"consent\":", 's', false, inExport, "the user's choice"},
+    {",\"cacheFile\":", 's', false, inExport, "where the file on the device is"},
+    {",\"complete\":", 'b', false, inExport, "whether all that is held could be read"},
+    {",\"events\":", 'a', false, inExport, "the events that wait to be sent"}};
 
-constexpr const FieldRule& rule(Field field) { return fieldRules[static_cast<std::size_t>(field)]; }
+constexpr std::size_t fieldCount = sizeof fieldRules / sizeof fieldRules[0];
+constexpr std::size_t eventFieldCount = static_cast<std::size_t>(Field::moduleVersion) + 1;
 
-inline void writeText(Buffer& out, Field field, std::string_view text) {
-  if (text.empty()) return;
-  out.add(rule(field).key);
+/// Of the table what encoding needs: a program that never asks for the words does not hold them.
+struct Keys {
+  std::string_view of[fieldCount];
+  char kind[fieldCount];
+
+  constexpr Keys() : of(), kind() {
+    for (std::size_t i = 0; i < fieldCount; ++i)
+      of[i] = fieldRules[i].key, kind[i] = fieldRules[i].kind;
+  }
+};
+inline constexpr Keys wireKeys;
+
+constexpr std::string_view keyOf(Field field) {
+  return wireKeys.of[static_cast<std::size_t>(field)];
+}
+/// Without its quotes and what is around them.
+constexpr std::string_view nameOf(Field field) {
+  return keyOf(field).substr(2, keyOf(field).size() - 4);
+}
+
+/// `text` without what is personal, as much as fits.
+inline void addRedacted(Buffer& out, std::string_view text, Redaction redaction) {
+  Pieces pieces(text, redaction);
+  for (std::string_view piece; pieces.next(piece);) out.add(piece.substr(0, out.room()));
+}
+
+/// `text` as a JSON string.
+inline std::string quoted(std::string_view text) {
+  std::string json(6 * text.size() + 2, '\0');
+  Buffer out(json.data(), json.size());
   writeString(out, text);
+  json.resize(out.size());
+  return json;
+}
+
+/// The same without what is personal.
+inline void writeRedacted(Buffer& out, std::string_view text, Redaction redaction) {
+  Pieces pieces(text, redaction);
+  out.add('"');
+  for (std::string_view piece; pieces.next(piece);) writeEscaped(out, piece);
+  out.add('"');
+}
+
+/// A version may look like an IP address; `server` holds none.
+inline bool namesVersion(std::string_view name) {
+  for (const std::string_view word : {"version", "ver", "build", "driver"}) {
+    if (name.size() < word.size()) continue;
+    const std::size_t at = name.size() - word.size();
+    if (!isSameIgnoringCase(name.substr(at), word)) continue;
+    const bool begins =
+        at == 0 || !isLetter(name[at - 1]) || (name[at] == 'V' && name[at - 1] >= 'a');
+    if (word != "ver" || begins) return true;
+  }
+  return false;
+}
+
+/// For the value of a property of that name.
+inline Redaction redactionOf(std::string_view name, Redaction redaction) {
+  return redaction == Redaction::all && namesVersion(name) ? Redaction::allButIpv4 : redaction;
+}
+
+inline void writeText(Buffer& out, Field field, std::string_view text,
+                      Redaction redaction = Redaction::none) {
+  if (text.empty()) return;
+  out.add(keyOf(field));
+  writeRedacted(out, text, redaction);
 }
 
 inline void writeCount(Buffer& out, Field field, std::uint64_t value) {
-  out.add(rule(field).key);
+  out.add(keyOf(field));
   writeUnsigned(out, value);
 }
 
@@ -1254,29 +2048,48 @@ struct Event {
   bool tellsDevice() const { return type == Type::init || type == Type::error; }
 };
 
+/// Whether two names are the same once they are written. Where marks may stand in them both are
+/// written, behind `out`.
+inline bool isSameName(Buffer& out, std::string_view a, std::string_view b, Redaction redaction) {
+  if (isSameText(a, b)) return true;
+  if (redaction == Redaction::none || !isPersonal(a) || !isPersonal(b)) return false;
+  const std::size_t first = out.size();
+  writeRedacted(out, a, redaction);
+  const std::size_t second = out.size();
+  writeRedacted(out, b, redaction);
+  const bool same =
+      !out.full() && out.view().substr(first, second - first) == out.view().substr(second);
+  out.cut(first);
+  return same;
+}
+
 /// Whether a later one of the same name counts instead.
-inline bool isRepeated(const Property& property, Properties all) {
+inline bool isRepeated(Buffer& out, const Property& property, Properties all, Redaction redaction) {
   for (const Property* later = &property + 1; later != all.end(); ++later) {
-    if (isSameText(later->name, property.name)) return true;
+    if (isSameName(out, later->name, property.name, redaction)) return true;
   }
   return false;
 }
 
-/// `"name":value` for each property but earlier ones of the same name and those that JSON cannot
-/// say. Returns how many of the latter there were.
-inline std::size_t writeProperties(Buffer& out, Properties properties) {
+/// `"name":value`, behind a comma where it is not the first.
+inline void writeProperty(Buffer& out, const Property& property, bool first, Redaction redaction) {
+  if (!first) out.add(',');
+  writeRedacted(out, property.name, redaction);
+  out.add(':');
+  if (property.value.kind() != Value::Kind::text) return writeValue(out, property.value);
+  writeRedacted(out, property.value.text(), redactionOf(property.name, redaction));
+}
+
+/// Each property but earlier ones of the same name and those that JSON cannot say. Returns how many
+/// of the latter there were.
+inline std::size_t writeProperties(Buffer& out, Properties properties, Redaction redaction) {
   std::size_t unsayable = 0;
-  bool any = false;
+  bool first = true;
   for (const Property& property : properties) {
-    if (isRepeated(property, properties) || out.full()) continue;
-    if (!isSayable(property.value)) {
-      ++unsayable;
-      continue;
-    }
-    if (std::exchange(any, true)) out.add(',');
-    writeString(out, property.name);
-    out.add(':');
-    writeValue(out, property.value);
+    if (out.full() || isRepeated(out, property, properties, redaction)) continue;
+    if (isSayable(property.value))
+      writeProperty(out, property, std::exchange(first, false), redaction);
+    else ++unsayable;
   }
   return unsayable;
 }
@@ -1288,16 +2101,22 @@ struct Envelope {
   std::string_view props;    // of the user, as JSON members
   std::string_view tail;     // session and identity
   std::string_view device;
+  Redaction redaction = Redaction::none;  // of what the caller said
 };
 
-inline void writeErrorPayload(Buffer& out, const Event& event, std::size_t tailBytes) {
-  out.add("{\"message\":");
-  writeString(out, event.message);
-  constexpr std::string_view key = ",\"stack\":\"";
+inline void writeErrorPayload(Buffer& out, const Event& event, const Envelope& envelope,
+                              std::size_t tailBytes) {
+  out.add(keyOf(Field::message));
+  writeRedacted(out, event.message, envelope.redaction);
+  const std::size_t keyBytes = keyOf(Field::stack).size() + 1;
   const std::size_t closing = tailBytes + 2;  // the quote and the brace
-  if (!event.stack.empty() && out.room() > key.size() + closing) {
-    out.add(key);
-    writeCut(out, event.stack, out.room() - closing);
+  if (!event.stack.empty() && out.room() > keyBytes + closing) {
+    out.add(keyOf(Field::stack));
+    out.add('"');
+    Pieces pieces(event.stack, envelope.redaction);
+    std::string_view piece;
+    while (pieces.next(piece) && writeCut(out, piece, out.room() - closing)) {
+    }
     out.add('"');
   }
   out.add('}');
@@ -1307,16 +2126,17 @@ inline std::size_t writePayload(Buffer& out, const Event& event, const Envelope&
   const bool ofUser = event.type == Type::init || event.type == Type::props;
   const std::size_t tailBytes = envelope.tail.size() + envelope.device.size() + 1;
   if (event.type == Type::error) {
-    out.add(rule(Field::payload).key);
-    writeErrorPayload(out, event, tailBytes);
+    out.add(keyOf(Field::payload));
+    writeErrorPayload(out, event, envelope, tailBytes);
     return 0;
   }
   if (ofUser ? event.type == Type::init && envelope.props.empty() : event.properties.size() == 0) {
     return 0;
   }
-  out.add(rule(Field::payload).key);
+  out.add(keyOf(Field::payload));
   out.add('{');
-  const std::size_t unsayable = ofUser ? 0 : writeProperties(out, event.properties);
+  const std::size_t unsayable =
+      ofUser ? 0 : writeProperties(out, event.properties, envelope.redaction);
   if (ofUser) out.add(envelope.props);
   out.add('}');
   return unsayable;
@@ -1325,7 +2145,7 @@ inline std::size_t writePayload(Buffer& out, const Event& event, const Envelope&
 /// Writes the event. Returns how many properties had to be left out; out.full() if it is too large.
 inline std::size_t encode(Buffer& out, const Event& event, const Envelope& envelope) {
   writeText(out, Field::type, typeNames[static_cast<std::size_t>(event.type)]);
-  writeText(out, Field::name, event.name);
+  writeText(out, Field::name, event.name, envelope.redaction);
   writeCount(out, Field::id, envelope.id);
   if (envelope.dateMs >= 0) {
     writeCount(out, Field::date, static_cast<std::uint64_t>(envelope.dateMs));
@@ -1355,16 +2175,16 @@ inline bool skipFlatObject(JsonReader& reader) {
   return reader.ok();
 }
 
-inline bool readField(JsonReader& reader, const FieldRule& field, std::string_view& value) {
-  if (field.kind == 'o') return skipFlatObject(reader);
-  return field.kind == 's' ? reader.string(value) : reader.number(value);
+inline bool readField(JsonReader& reader, char kind, std::string_view& value) {
+  if (kind == 'o') return skipFlatObject(reader);
+  return kind == 's' ? reader.string(value) : reader.number(value);
 }
 
-inline const FieldRule* findField(std::string_view name) {
-  for (const FieldRule& field : fieldRules) {
-    if (field.key.substr(2, field.key.size() - 4) == name) return &field;
-  }
-  return nullptr;
+/// One of an event's; eventFieldCount where it is none.
+inline std::size_t findField(std::string_view name) {
+  std::size_t i = 0;
+  while (i < eventFieldCount && nameOf(static_cast<Field>(i)) != name) ++i;
+  return i;
 }
 
 /// Reads an event as if a stranger had written it: only known fields, of the right kind. False
@@ -1377,18 +2197,19 @@ inline bool readEvent(std::string_view json, EventFacts& facts) {
   bool knownType = false;
   if (!reader.enter('{')) return false;
   while (reader.nextName(name)) {
-    const FieldRule* const field = findField(name);
-    if (field == nullptr || !readField(reader, *field, value)) return false;
-    const std::uint32_t bit = 1u << (field - fieldRules);
+    const std::size_t index = findField(name);
+    if (index == eventFieldCount || !readField(reader, wireKeys.kind[index], value)) return false;
+    const std::uint32_t bit = 1u << index;
     if ((seen & bit) != 0) return false;
     seen |= bit;
-    if (field == &rule(Field::type)) {
+    const auto field = static_cast<Field>(index);
+    if (field == Field::type) {
       for (const std::string_view type : typeNames) knownType = knownType || type == value;
       facts.isInit = value == typeNames[0];
     }
-    if (field == &rule(Field::id) && !readUnsigned(value, facts.id)) return false;
-    if (field == &rule(Field::sessionId) && !readUnsigned(value, facts.sessionId)) return false;
-    if (field == &rule(Field::date)) {
+    if (field == Field::id && !readUnsigned(value, facts.id)) return false;
+    if (field == Field::sessionId && !readUnsigned(value, facts.sessionId)) return false;
+    if (field == Field::date) {
       if (!readUnsigned(value, date) || date >> 53 != 0) return false;
       facts.dateMs = static_cast<std::int64_t>(date);
     }
@@ -1754,6 +2575,7 @@ class Queue {
 //   f 1a2b3c4d 254 {"type":"event",...}          the same, first of those left of a session whose
 //                                                init needs no sending any more
 //   g 99aabbcc 9 1000-1003                       numbers of events that have left
+//   S E F                                        the same as s e f, with personal data allowed
 //
 // A record is: kind, CRC-32 of kind and content, bytes of content, content, line feed. A record
 // that is damaged is skipped to the next line feed; a damaged line feed costs nothing.
@@ -1885,24 +2707,20 @@ struct Barrier {
 };
 
 inline void writeState(Buffer& out, std::string_view appId, const Identity& who, Barrier barrier) {
-  const auto text = [&out](std::string_view key, std::string_view value) {
-    if (value.empty()) return;
-    out.add(key);
-    writeString(out, value);
-  };
-  text("{\"appId\":", appId);
-  text(",\"deviceId\":", who.deviceId.view());
-  text(",\"anonId\":", who.anonId.view());
-  text(",\"userId\":", who.userId.view());
+  writeText(out, Field::appId, appId);
+  writeText(out, Field::deviceId, who.deviceId.view());
+  writeText(out, Field::anonId, who.anonId.view());
+  writeText(out, Field::userId, who.userId.view());
   if (!who.props.empty()) {
-    out.add(",\"props\":{");
+    out.add(keyOf(Field::props));
+    out.add('{');
     out.add(who.props.view());
     out.add('}');
   }
   if (barrier.forMs != 0) {
-    out.add(",\"retryAtMs\":");
+    out.add(keyOf(Field::retryAtMs));
     writeInteger(out, barrier.untilWallMs);
-    out.add(",\"retryForMs\":");
+    out.add(keyOf(Field::retryForMs));
     writeInteger(out, barrier.forMs);
   }
   out.add('}');
@@ -1925,13 +2743,13 @@ inline bool readNumber(JsonReader& reader, std::int64_t& value) {
 }
 
 inline bool readStateField(JsonReader& reader, std::string_view name, State& state) {
-  if (name == "appId") return reader.string(state.appId);
-  if (name == "deviceId") return reader.string(state.deviceId);
-  if (name == "anonId") return reader.string(state.anonId);
-  if (name == "userId") return reader.string(state.userId);
-  if (name == "retryAtMs") return readNumber(reader, state.barrier.untilWallMs);
-  if (name == "retryForMs") return readNumber(reader, state.barrier.forMs);
-  if (name != "props" || reader.peek() != '{') return false;
+  if (name == nameOf(Field::appId)) return reader.string(state.appId);
+  if (name == nameOf(Field::deviceId)) return reader.string(state.deviceId);
+  if (name == nameOf(Field::anonId)) return reader.string(state.anonId);
+  if (name == nameOf(Field::userId)) return reader.string(state.userId);
+  if (name == nameOf(Field::retryAtMs)) return readNumber(reader, state.barrier.untilWallMs);
+  if (name == nameOf(Field::retryForMs)) return readNumber(reader, state.barrier.forMs);
+  if (name != nameOf(Field::props) || reader.peek() != '{') return false;
   const char* const begin = reader.position() + 1;
   if (!skipFlatObject(reader)) return false;
   state.props = {begin, static_cast<std::size_t>(reader.position() - begin) - 1};
@@ -1967,6 +2785,55 @@ inline bool readRange(std::string_view& text, IdRanges::Range& range) {
   range.last = range.first;
   return dash == std::string_view::npos || readUnsigned(part.substr(dash + 1), range.last);
 }
+
+/// What a file holds, to be shown: the last state, and the events that have not left. It borrows.
+class Held {
+ public:
+  struct Entry {
+    std::uint64_t id;
+    std::string_view event;
+  };
+  std::string_view state = {};  // "" where there is none
+  std::vector<Entry> events = {};
+
+  void read(std::string_view text) {
+    Line line;
+    for (std::size_t bytes = 0; !text.empty(); text.remove_prefix(bytes)) {
+      if (readLine(text, line, bytes)) take({toLower(line.kind), line.content});
+      else bytes = text.find('\n');
+      bytes = lesser(bytes, text.size() - 1) + 1;
+    }
+    forgetGone();
+  }
+
+ private:
+  void take(const Line& line) {
+    EventFacts facts;
+    State read;
+    if (line.kind == 's' && readState(line.content, read)) state = line.content;
+    const bool event = line.kind == 'e' || line.kind == 'f';
+    if (event && readEvent(line.content, facts)) events.push_back({facts.id, line.content});
+    if (line.kind == 'g') takeGone(line.content);
+  }
+  void takeGone(std::string_view text) {
+    IdRanges::Range range;
+    while (readRange(text, range)) {
+      if (gone_.add(range.first, range.last)) continue;
+      forgetGone();
+      gone_.add(range.first, range.last);
+    }
+  }
+  void forgetGone() {
+    std::size_t kept = 0;
+    for (const Entry& entry : events) {
+      if (!gone_.contains(entry.id)) events[kept++] = entry;
+    }
+    events.resize(kept);
+    gone_.clear();
+  }
+
+  IdRanges gone_;
+};
 
 constexpr std::int64_t never = INT64_MAX;
 
@@ -2258,7 +3125,7 @@ enum class Notice : unsigned char {
   notConfigured, noEntropy, noThread, noMemory, optionClamped, plainEndpoint, invalidName,
   invalidValue, tooLarge, queueFull, tooOld, refused, damaged, noProgress, requestFailed,
   callbackThrew, storageLocked, storageForeign, storageFailed, storageVanished, eraseFailed,
-  choiceUnreadable, doNotTrack
+  choiceUnreadable, doNotTrack, personalId, shortKey, personalFile, unknownEvent
 };
 // clang-format on
 
@@ -2299,7 +3166,14 @@ constexpr NoticeRule noticeRules[] = {
     {Severity::warning, "choice-unreadable",
      "cacheFile holds no readable choice, which counts as a no; ask, and call enableTracking()"},
     {Severity::info, "do-not-track",
-     "the environment has DO_NOT_TRACK; ask and call enableTracking(), or see respectDoNotTrack"}};
+     "the environment has DO_NOT_TRACK; ask and call enableTracking(), or see respectDoNotTrack"},
+    {Severity::warning, "personal-id",
+     "an id held personal data and is not used; give an opaque one, or set anonymizeKey: "},
+    {Severity::failure, "short-key",
+     "anonymizeKey takes 16 bytes or more; it is not used, and personal user ids are refused"},
+    {Severity::warning, "personal-file",
+     "events were dropped that an earlier run kept in cacheFile with PersonalData::allow"},
+    {Severity::warning, "unknown-event", "not in catalogue, which is strict, and not tracked: "}};
 
 constexpr std::size_t noticeCount = sizeof noticeRules / sizeof noticeRules[0];
 
@@ -2311,9 +3185,12 @@ class Notices {
     if (count == 0) return;
     if (slot.count == 0) slot.detail.clear();
     slot.count += count;
-    if (slot.detail.view().find(detail) == std::string_view::npos) {
+    Fixed<64> told;
+    Pieces pieces(detail, Redaction::all);
+    for (std::string_view piece; pieces.next(piece);) writeCut(told, piece, told.room());
+    if (slot.detail.view().find(told.view()) == std::string_view::npos) {
       if (!slot.detail.empty()) slot.detail.add(", ");
-      writeCut(slot.detail, detail, slot.detail.room());
+      slot.detail.add(told.view().substr(0, slot.detail.room()));
     }
     pending_ = true;
   }
@@ -2402,7 +3279,8 @@ class Arena {
 
 /// What the host decided, checked and completed.
 struct Setup {
-  std::string appId, url, deviceId, anonId;
+  std::string appId, url, deviceId, anonId, anonymizeKey;
+  Redaction redaction = Redaction::none;
   Limits limits;
   bool webSocket = false, canSend = false, remember = false, tellsUpdate = false;
 };
@@ -2494,6 +3372,13 @@ class Engine {
   }
   Outcome setUserId(std::string_view id, Moment now) {
     if (!tracking_) return Outcome::trackingDisabled;
+    Fixed<22> hashed;
+    if (isPersonal(id) && !setup_.anonymizeKey.empty()) {
+      writeAnonymized(hashed, id, setup_.anonymizeKey);
+      id = hashed.view();
+    } else if (setup_.redaction != Redaction::none && isPersonal(id)) {
+      return refuseUser(now);
+    }
     if (!fitsTail(id)) return tooLarge("userId");
     const bool other = id.empty() || (!identity.userId.empty() && identity.userId.view() != id);
     identity.userId.clear();
@@ -2502,6 +3387,15 @@ class Engine {
     changeState(now);
     writeTail();
     return accept({Type::userId}, now);
+  }
+  /// Nobody is better than the one before.
+  Outcome refuseUser(Moment now) {
+    identity.userId.clear();
+    identity.props.clear();
+    changeState(now);
+    writeTail();
+    notices.add(Notice::personalId, "userId");
+    return Outcome::personalData;
   }
   Outcome setProps(Properties properties, bool overwrite, Moment now) {
     if (!tracking_) return Outcome::trackingDisabled;
@@ -2523,6 +3417,7 @@ class Engine {
     device.write(deviceText_);
     return any ? accept({Type::props}, now) : Outcome::ok;
   }
+  bool isDetected(std::string_view name) { return detected(name) != nullptr; }
   void online(bool connected, Moment now) {
     offline_ = !connected;
     if (!connected && setup_.webSocket && inFlight_) endUnanswered(now);
@@ -2690,6 +3585,30 @@ class Engine {
     fileLost(now);
     notices.add(Notice::storageVanished);
   }
+  bool mirrorsFile() const { return tracking_ && file.known; }
+  /// All that is held, as the front of a JSON object. `alone`: of the file nothing more is known.
+  std::string exported(const Held& held, bool alone, Moment now) {
+    std::string json(held.state);
+    if (tracking_ || json.empty()) {
+      json.resize(2 * limits_.recordBytes() + 512);
+      Buffer state(json.data(), json.size());
+      noteBarrier(now);
+      writeState(state, setup_.appId, identity, barrier_);
+      json.resize(state.size());
+    }
+    json.pop_back();
+    json.append(keyOf(Field::events)) += '[';
+    const std::size_t start = json.size();
+    const auto add = [&](std::string_view event) {
+      if (json.size() > start) json += ',';
+      json.append(event);
+    };
+    for (const Held::Entry& entry : held.events) add(entry.event);
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      if (alone || !queue_.at(at).has(Queue::inFile)) add(queue_.text(at));
+    }
+    return json += ']';
+  }
   /// The queue is in memory alone.
   void unfile() {
     queue_.markAll(0, Queue::inFile | Queue::writing);
@@ -2769,6 +3688,7 @@ class Engine {
     loadBarrier(loading_.barrier, now);
     if (!ours) return;
     notices.add(Notice::queueFull, {}, droppedQueueFull_ - loading_.dropped);
+    if (loading_.personal) dropLoaded();
     if (loading_.before > 0 || tracking_) queue_.loadedFirst();
     nextExpiryMs_ = now.steadyMs;
     expire(now);
@@ -2802,6 +3722,7 @@ class Engine {
     stats.droppedTooOld = droppedTooOld_;
     stats.droppedRefused = droppedRefused_;
     stats.droppedDamaged = droppedDamaged_;
+    stats.droppedPersonalData = droppedPersonalData_;
     if (file.wanted && !file.usable()) stats.notCached = queue_.events() - queue_.filedEvents();
     const std::int64_t due = requestDueMs();
     if (due != never) stats.nextRequestInMs = greater<std::int64_t>(due - now.steadyMs, 0);
@@ -2811,7 +3732,8 @@ class Engine {
     stats.trackingEnabled = tracking_;
   }
   std::uint64_t dropped() const {
-    return droppedQueueFull_ + droppedTooOld_ + droppedRefused_ + droppedDamaged_;
+    return droppedQueueFull_ + droppedTooOld_ + droppedRefused_ + droppedDamaged_ +
+           droppedPersonalData_;
   }
   bool queueEmpty() const { return queue_.empty(); }
   bool allFiled() const { return queue_.events() == queue_.filedEvents(); }
@@ -2829,6 +3751,7 @@ class Engine {
     std::size_t before = 0;
     std::uint64_t dropped = 0;
     bool takesState = false;
+    bool personal = false;  // there are events that are not redacted, and should be
     std::uint64_t sessionId = 0;
     bool inDamage = false;
     Barrier barrier;      // of the last state
@@ -2911,19 +3834,16 @@ class Engine {
     for (const Property& property : properties) {
       if (!isSayable(property.value)) continue;
       Buffer name(memory, limits_.propsBytes());
-      writeEscaped(name, property.name);
-      if (name.view() == rawName) return true;
+      writeRedacted(name, property.name, setup_.redaction);
+      if (name.view().substr(1, name.size() - 2) == rawName) return true;
     }
     return false;
   }
   bool mergeProperty(Buffer& merged, const Property& property, Properties all) {
     if (merged.full()) return false;  // cut() would forget it
-    if (isRepeated(property, all)) return false;
+    if (isRepeated(merged, property, all, setup_.redaction)) return false;
     if (!isSayable(property.value)) return notices.add(Notice::invalidValue, property.name), false;
-    if (!merged.empty()) merged.add(',');
-    writeString(merged, property.name);
-    merged.add(':');
-    writeValue(merged, property.value);
+    writeProperty(merged, property, merged.empty(), setup_.redaction);
     return true;
   }
   /// `version`, `locale` and the like are the device's, not the user's.
@@ -2939,7 +3859,11 @@ class Engine {
     Buffer* const target = detected(property.name);
     if (target == nullptr) return;
     Fixed<64> text;
-    if (property.value.kind() == Value::Kind::text) text.add(property.value.text());
+    if (target == &identity.deviceId && setup_.redaction != Redaction::none &&
+        isPersonal(property.value.text())) {
+      return notices.add(Notice::personalId, property.name);
+    }
+    if (property.value.kind() == Value::Kind::text) addDetected(text, property.value.text());
     else if (isSayable(property.value)) writeValue(text, property.value);
     const bool fits = target != &identity.deviceId ||
                       fitsTail(identity.userId.view(), text.size() + identity.anonId.size());
@@ -2948,6 +3872,12 @@ class Engine {
     }
     target->clear();
     target->add(text.view());
+  }
+
+  /// Nothing of it is left out, or it is too much.
+  void addDetected(Buffer& to, std::string_view text) const {
+    Pieces pieces(text, redactionOf("version", setup_.redaction));
+    for (std::string_view piece; pieces.next(piece);) to.add(piece);
   }
 
   // ---- an event in ----
@@ -2998,8 +3928,12 @@ class Engine {
     return now.clockSet() ? now.wallMs + shiftMs : -1;
   }
   Envelope envelope(std::uint64_t id, std::int64_t dateMs, const Event& event) const {
-    return {id, dateMs, identity.props.view(), tail_.view(),
-            event.tellsDevice() ? deviceText_.view() : std::string_view()};
+    return {id,
+            dateMs,
+            identity.props.view(),
+            tail_.view(),
+            event.tellsDevice() ? deviceText_.view() : std::string_view(),
+            setup_.redaction};
   }
   bool encodeEvent(char* memory, const Event& event, const Envelope& parts, std::size_t& bytes,
                    std::size_t& unsayable) const {
@@ -3056,11 +3990,10 @@ class Engine {
   }
   void writeHeartbeat(Post& post) {
     Buffer& out = post.body;
-    out.add("{\"type\":\"heartbeat\"");
+    writeText(out, Field::type, "heartbeat");
     writeCount(out, Field::sessionId, session_.id);
     writeText(out, Field::deviceId, identity.deviceId.view());
-    out.add(",\"machineId\":");
-    writeString(out, identity.deviceId.view());
+    writeText(out, Field::machineId, identity.deviceId.view());
     out.add('}');
   }
   bool isReady(const Queue::Record& record) const {
@@ -3083,7 +4016,8 @@ class Engine {
       queue_.markAll(0, Queue::aside);  // those set aside are all there is: they try again
       if (!lowestRound(round)) return false;
     }
-    post.body.add("{\"data\":[");
+    post.body.add(keyOf(Field::data));
+    post.body.add('[');
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
       const Queue::Record record = queue_.at(at);
       if (!isReady(record) || record.rank() != round) continue;
@@ -3225,16 +4159,23 @@ class Engine {
 
   char lineKind(std::size_t at) const {
     const Queue::Record record = queue_.at(at);
-    return record.has(Queue::first) && record.has(Queue::initSettled) ? 'f' : 'e';
+    return kind(record.has(Queue::first) && record.has(Queue::initSettled) ? 'f' : 'e');
   }
-  bool writeStateLine(Buffer& out, Moment now) {
+  /// A capital where what is written may be personal.
+  char kind(char lower) const {
+    return setup_.redaction == Redaction::none ? static_cast<char>(lower - 32) : lower;
+  }
+  void noteBarrier(Moment now) {
     if (now.steadyMs >= delivery_.barrierMs()) barrier_ = {};
     if (barrier_.forMs != 0) barrier_.forMs = delivery_.barrierMs() - now.steadyMs;
+  }
+  bool writeStateLine(Buffer& out, Moment now) {
+    noteBarrier(now);
     char* const memory = room();
     if (memory == nullptr) return false;
     Buffer content(memory, 2 * limits_.recordBytes());
     writeState(content, setup_.appId, identity, barrier_);
-    return !content.full() && writeLine(out, {'s', content.view()});
+    return !content.full() && writeLine(out, {kind('s'), content.view()});
   }
   void writeGoneLine(Buffer& out) {
     char* const memory = room();
@@ -3282,7 +4223,7 @@ class Engine {
 
   /// What follows a damaged record up to the next one is part of the damage.
   void countDamage(std::string_view rest) {
-    constexpr std::string_view kinds = "sefg", hex = "0123456789abcdef";
+    constexpr std::string_view kinds = "sefgSEF", hex = "0123456789abcdef";
     const bool looksLikeRecord =
         rest.size() > 10 && kinds.find(rest[0]) != std::string_view::npos && rest[1] == ' ' &&
         rest.substr(2, 8).find_first_not_of(hex) == std::string_view::npos && rest[10] == ' ';
@@ -3295,12 +4236,17 @@ class Engine {
     notices.add(Notice::damaged);
   }
   void loadLine(const Line& line, bool idsOnly, Moment now) {
-    if (line.kind == 's') return loadState(line.content);
+    const bool unwanted = line.kind < 'a' && setup_.redaction != Redaction::none;
+    const char kind = toLower(line.kind);
+    if (kind == 's') return loadState(line.content, unwanted);
     if (idsOnly) return;
-    if (line.kind == 'g') return loadGone(line.content);
-    if (line.kind == 'e' || line.kind == 'f') loadEvent(line, now);
+    if (kind == 'g') return loadGone(line.content);
+    if (kind != 'e' && kind != 'f') return;
+    loading_.personal = loading_.personal || unwanted;
+    loadEvent({kind, line.content}, now);
   }
-  void loadState(std::string_view content) {
+  /// `idsOnly`: the user id and the properties may be personal.
+  void loadState(std::string_view content, bool idsOnly) {
     State state;
     if (!readState(content, state) || !sameString(state.appId, setup_.appId)) return;
     loading_.barrier = state.barrier;
@@ -3312,11 +4258,14 @@ class Engine {
     };
     copy(identity.deviceId, state.deviceId);
     copy(identity.anonId, state.anonId);
-    copy(identity.userId, state.userId);
+    copy(identity.userId, idsOnly ? std::string_view() : state.userId);
     if (!isIdentifier(identity.anonId.view())) identity.anonId.clear();
     if (!fitsTail(identity.userId.view())) identity.userId.clear();
     identity.props.clear();
-    if (state.props.size() <= identity.props.capacity()) identity.props.add(state.props);
+    if (!idsOnly && state.props.size() <= identity.props.capacity()) {
+      identity.props.add(state.props);
+    }
+    file.mustRewrite = file.mustRewrite || idsOnly;
   }
   void loadBarrier(Barrier barrier, Moment now) {
     std::int64_t left = lesser(barrier.forMs, dayMs);
@@ -3346,6 +4295,16 @@ class Engine {
       --accepted_;
     }
     loading_.gone.clear();
+  }
+  /// They were kept while personal data was allowed; the file is to forget them too.
+  void dropLoaded() {
+    std::uint64_t dropped = 0;
+    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+      if (queue_.at(at).has(Queue::loaded)) queue_.remove(at), ++dropped;
+    }
+    droppedPersonalData_ += dropped;
+    notices.add(Notice::personalFile, {}, dropped);
+    file.mustRewrite = true;
   }
   void loadEvent(const Line& line, Moment now) {
     EventFacts facts;
@@ -3432,7 +4391,7 @@ class Engine {
   std::shared_ptr<Post> post_, heartbeat_;
   std::uint64_t accepted_ = 0, acknowledged_ = 0, erasedEvents_ = 0, requests_ = 0,
                 failedRequests_ = 0, droppedQueueFull_ = 0, droppedTooOld_ = 0, droppedRefused_ = 0,
-                droppedDamaged_ = 0;
+                droppedDamaged_ = 0, droppedPersonalData_ = 0;
   int lastStatus_ = 0;
 };
 
@@ -3481,6 +4440,7 @@ __declspec(dllimport) unsigned long __stdcall GetEnvironmentVariableW(const wcha
 __declspec(dllimport) int __stdcall GetUserDefaultLocaleName(wchar_t*, int);
 __declspec(dllimport) int __stdcall GlobalMemoryStatusEx(_MEMORYSTATUSEX*);
 __declspec(dllimport) HINSTANCE__* __stdcall GetModuleHandleW(const wchar_t*);
+__declspec(dllimport) HINSTANCE__* __stdcall LoadLibraryW(const wchar_t*);
 __declspec(dllimport) std::intptr_t(__stdcall* __stdcall GetProcAddress(HINSTANCE__*,
                                                                         const char*))();
 __declspec(dllimport) int __stdcall MultiByteToWideChar(unsigned int, unsigned long, const char*,
@@ -3507,6 +4467,7 @@ __declspec(dllimport) int __cdecl rand_s(unsigned int*);
 #include <unistd.h>
 #if defined(__APPLE__)
 #include <sys/random.h>  // getentropy
+#include <TargetConditionals.h>
 #endif
 #if !defined(__wasi__)
 #include <sys/utsname.h>
@@ -3976,6 +4937,75 @@ constexpr std::string_view systemArch =
         "riscv";
 #else
         "";
+#endif
+
+// ---- the system's own id ----
+
+/// The first line of a small file; "" where it cannot be read.
+inline std::string firstLineOf(const char* path) {
+  std::string line;
+#if NUCLEUS_FILES
+  if (std::FILE* const file = std::fopen(path, "rb")) {
+    for (int c = std::fgetc(file); c > ' ' && line.size() < 64; c = std::fgetc(file)) {
+      line += static_cast<char>(c);
+    }
+    std::fclose(file);
+  }
+#else
+  static_cast<void>(path);
+#endif
+  return line;
+}
+
+#if defined(_WIN32)
+
+/// MachineGuid, from the registry's 64-bit view.
+inline std::string systemMachineId() {
+  constexpr std::uintptr_t localMachine = 0x8000'0002;
+  constexpr unsigned long stringIn64Bit = 0x0001'0002;
+  using Get = long(__stdcall*)(void*, const wchar_t*, const wchar_t*, unsigned long, unsigned long*,
+                               void*, unsigned long*);
+  HINSTANCE__* const library = LoadLibraryW(L"advapi32.dll");
+  const auto function = library != nullptr ? GetProcAddress(library, "RegGetValueW") : nullptr;
+  if (function == nullptr) return {};
+  wchar_t text[64] = {};
+  unsigned long bytes = sizeof text;
+  void* const address = reinterpret_cast<void*>(function);
+  auto* const root = reinterpret_cast<void*>(static_cast<std::intptr_t>(
+      static_cast<std::int32_t>(localMachine)));  // sign-extended, as HKEY_LOCAL_MACHINE is
+  const long error =
+      reinterpret_cast<Get>(address)(root, L"SOFTWARE\\Microsoft\\Cryptography", L"MachineGuid",
+                                     stringIn64Bit, nullptr, text, &bytes);
+  return error == 0 ? narrow(text) : std::string();
+}
+
+#elif defined(__APPLE__) && TARGET_OS_OSX
+
+/// What IOKit calls IOPlatformUUID.
+inline std::string systemMachineId() {
+  unsigned char uuid[16] = {};
+  const timespec wait = {};
+  if (gethostuuid(uuid, &wait) != 0) return {};
+  std::string text;
+  for (const unsigned char byte : uuid) {
+    text += "0123456789abcdef"[byte >> 4];
+    text += "0123456789abcdef"[byte & 15];
+  }
+  return text;
+}
+
+#else
+
+/// As systemd and D-Bus keep it (machine-id(5)).
+inline std::string systemMachineId() {
+  for (const char* path : {"/etc/machine-id", "/var/lib/dbus/machine-id"}) {
+    const std::string id = firstLineOf(path);
+    const bool hex = id.find_first_not_of("0123456789abcdef") == std::string::npos;
+    if (id.size() == 32 && hex && id.find_first_not_of('0') != std::string::npos) return id;
+  }
+  return {};
+}
+
 #endif
 
 class SystemClock : public Clock {
@@ -4470,6 +5500,21 @@ inline bool isReserved(std::string_view name) {
   return name == "init" || name.substr(0, 6) == "error:" || name.substr(0, 8) == "nucleus:";
 }
 
+constexpr std::size_t leastKey = 16;  // bytes of Options::anonymizeKey
+
+inline std::string cachePath(const Options& options) {
+  return options.cacheFile.empty() ? defaultCacheFile(options.appId) : options.cacheFile;
+}
+
+/// The declaration of that name, or null.
+template <class Declared>
+const Declared* findNamed(const Declared* first, std::size_t count, std::string_view name) {
+  for (const Declared* each = first; first != nullptr && each != first + count; ++each) {
+    if (each->name.view() == name) return each;
+  }
+  return nullptr;
+}
+
 /// The engine behind its lock, and what time it is.
 struct Desk {
   Desk(const Setup& setup, Arena& arena, Notices& notices, std::shared_ptr<Clock> hostClock)
@@ -4618,6 +5663,25 @@ class Disk {
     ended_ = true;
   }
 
+  /// All that is held, as JSON; `path` is where the file is.
+  std::string exported(const std::string& path) {
+    std::string text;
+    Consent choice = Consent::notAsked;
+    Held held;
+    const bool mirrored = mirrorsFile();
+    const bool complete = mirrored || readWhole(text, choice);
+    held.read(text);
+    Lock lock(desk_.mutex);
+    if (engine_.consent != Consent::notAsked) choice = engine_.consent;
+    std::string json = engine_.exported(held, mirrored || !complete, desk_.now());
+    Fixed<64> tail;
+    writeText(tail, Field::consent, choice == Consent::notAsked ? "notAsked" : consentWord(choice));
+    json.append(tail.view());
+    if (!path.empty()) json.append(keyOf(Field::cacheFile)) += quoted(path);
+    json.append(keyOf(Field::complete));
+    return json += complete ? "true}" : "false}";
+  }
+
   // ---- erasure; what is wanted is said under the engine's lock alone ----
 
   void want(Erasure erasure) {
@@ -4664,6 +5728,10 @@ class Disk {
   }
   bool isTracking() const {
     return ask([this](Moment) { return engine_.tracking(); });
+  }
+  /// Whether memory has all that is in the file.
+  bool mirrorsFile() const {
+    return !exists() || (!ended_ && ask([this](Moment) { return engine_.mirrorsFile(); }));
   }
   bool isUsable() const {
     return ask([this](Moment) { return engine_.file.usable(); });
@@ -4763,6 +5831,27 @@ class Disk {
     }
     return state;
   }
+  /// Without its first line, as it stands. False where it cannot be read, or is not understood.
+  bool readWhole(std::string& text, Consent& choice) {
+    const StorageState state = storage_.open();
+    const bool readable = state == StorageState::ready || state == StorageState::locked;
+    bool more = readable, failed = state == StorageState::failed;
+    while (more && !failed) {
+      const std::size_t at = text.size();
+      text.resize(at + (64u << 10));
+      Buffer piece(&text[at], text.size() - at);
+      failed = !storage_.read(at, piece) || at > mostShown;
+      text.resize(at + piece.size());
+      more = !piece.empty();
+    }
+    storage_.close();
+    std::size_t first = 0;
+    const Owner owner = readFirstLine(text, appId(), choice, first);
+    const bool ours = isOurs(owner, text);
+    if (!ours) text.clear();
+    if (owner == Owner::us) text.erase(0, first);
+    return !failed && (ours || owner == Owner::other);
+  }
   Consent unreadableChoice() {
     Lock lock(desk_.mutex);
     engine_.notices.add(Notice::choiceUnreadable);
@@ -4786,10 +5875,7 @@ class Disk {
     if (!fill(at)) return StorageState::failed;
     Consent choice = Consent::notAsked;
     const Owner owner = readFirstLine(scratch_.view(), appId(), choice, first);
-    const bool damaged = owner == Owner::damaged;
-    const bool ours = owner == Owner::us || scratch_.empty() ||
-                      (damaged && (isTornFirstLine(scratch_.view()) || namesUs(scratch_.view())));
-    if (!ours) return StorageState::foreign;
+    if (!isOurs(owner, scratch_.view())) return StorageState::foreign;
     if (owner == Owner::us) scratch_.dropFront(lesser(first + 1, scratch_.size()));
     {
       Lock lock(desk_.mutex);
@@ -4825,6 +5911,10 @@ class Disk {
     scratch_.dropFront(used);
     return true;
   }
+  bool isOurs(Owner owner, std::string_view text) const {
+    return owner == Owner::us || text.empty() ||
+           (owner == Owner::damaged && (isTornFirstLine(text) || namesUs(text)));
+  }
   /// Whether a file ends within what would be our first line.
   bool isTornFirstLine(std::string_view text) const {
     Fixed<128> expected;
@@ -4847,6 +5937,8 @@ class Disk {
     }
     return false;
   }
+
+  static constexpr std::size_t mostShown = std::size_t{1} << 30;  // no file of ours is larger
 
   Desk& desk_;
   Engine& engine_;
@@ -4940,6 +6032,10 @@ class Core : public std::enable_shared_from_this<Core> {
     if (!isIdentifier(options_.appId)) note(Notice::notConfigured);
     else if (memory() == nullptr) note(Notice::noMemory);
     if (isPlain(options_.endpoint)) note(Notice::plainEndpoint);
+    if (isRefusedId(options_.deviceId)) note(Notice::personalId, "deviceId");
+    if (isRefusedId(options_.anonId)) note(Notice::personalId, "anonId");
+    const std::size_t keyBytes = options_.anonymizeKey.size();
+    if (keyBytes > 0 && keyBytes < leastKey) note(Notice::shortKey);
     if (!inert_) {
       detect();
       if (hostMemory()) engine_.keep(makePost(false), makePost(true));
@@ -5005,6 +6101,13 @@ class Core : public std::enable_shared_from_this<Core> {
     Lock lock(mutex_);
     wakeWorker();
     return erased;
+  }
+  std::string exportData() {
+    const std::string nothing = isForked() ? "{\"complete\":false}" : "{}";
+    if (isForked() || !isConfigured()) return nothing;
+    Lock files(disk_.mutex);
+    const bool isFile = options_.offlineCache && options_.storage == nullptr;
+    return disk_.exported(isFile ? cachePath(options_) : std::string());
   }
   bool tracking() const { return tracking_.load() && !isClosed(); }
   Consent consent() {
@@ -5115,8 +6218,12 @@ class Core : public std::enable_shared_from_this<Core> {
     Setup setup;
     setup.appId = options_.appId;
     setup.url = trackUrl(options_.endpoint, options_.appId);
-    setup.deviceId = options_.deviceId.substr(0, 64);
-    setup.anonId = isIdentifier(options_.anonId) ? options_.anonId : std::string();
+    setup.redaction =
+        options_.personalData == PersonalData::redact ? Redaction::all : Redaction::none;
+    if (!isRefusedId(options_.deviceId)) setup.deviceId = options_.deviceId.substr(0, 64);
+    const bool good = isIdentifier(options_.anonId) && !isRefusedId(options_.anonId);
+    setup.anonId = good ? options_.anonId : std::string();
+    if (options_.anonymizeKey.size() >= leastKey) setup.anonymizeKey = options_.anonymizeKey;
     setup.limits = checked_.limits;
     setup.webSocket = isWebSocket(options_.endpoint);
     setup.canSend = static_cast<bool>(options_.transport);
@@ -5124,16 +6231,18 @@ class Core : public std::enable_shared_from_this<Core> {
     setup.tellsUpdate = static_cast<bool>(options_.onUpdate);
     return setup;
   }
+  bool isRefusedId(const std::string& id) const {
+    return options_.personalData == PersonalData::redact && isPersonal(id);
+  }
   std::shared_ptr<Storage> chooseStorage() const {
     if (!options_.offlineCache) return nullptr;
     if (options_.storage != nullptr) return options_.storage;
-    return makeFileStorage(options_.cacheFile.empty() ? defaultCacheFile(options_.appId)
-                                                      : options_.cacheFile);
+    return makeFileStorage(cachePath(options_));
   }
   void detect() {
-    const auto set = [](Buffer& to, const std::string& given, const std::string& detected) {
-      const std::string& text = given.empty() ? detected : given;
-      to.add(std::string_view(text).substr(0, to.capacity()));
+    const Redaction redaction = redactionOf("version", engine_.setup().redaction);
+    const auto set = [&](Buffer& to, const std::string& given, const std::string& detected) {
+      addRedacted(to, given.empty() ? detected : given, redaction);
     };
     Device& device = engine_.device;
     set(device.version, options_.version, {});
@@ -5205,9 +6314,32 @@ class Core : public std::enable_shared_from_this<Core> {
   bool isNameRight(const Event& event) {
     const std::string_view name = event.name;
     if (!isNamed(event.type)) return true;
-    if (!name.empty() && name.size() <= 256 && !isReserved(name)) return true;
+    if (!name.empty() && redactedBytes(name) <= 256 && !isReserved(name)) return true;
     note(Notice::invalidName, name);
     return false;
+  }
+  std::size_t redactedBytes(std::string_view text) const {
+    Pieces pieces(text, engine_.setup().redaction);
+    std::size_t bytes = 0;
+    for (std::string_view piece; pieces.next(piece);) bytes += piece.size();
+    return bytes;
+  }
+  /// Whether the catalogue has it, with all of its properties.
+  bool isDeclared(const Event& event) {
+    const bool ofUser = event.type == Type::props;
+    if (!options_.strictCatalogue) return true;
+    if (!ofUser && event.type != Type::event && event.type != Type::view) return true;
+    const DeclaredEvent* const declared = findNamed(
+        options_.catalogue.events, options_.catalogue.count, ofUser ? "props" : event.name);
+    if (declared == nullptr && !ofUser) return note(Notice::unknownEvent, event.name), false;
+    for (const Property& property : event.properties) {
+      if (ofUser && engine_.isDetected(property.name)) continue;
+      if (declared != nullptr && findNamed(declared->properties, declared->count, property.name)) {
+        continue;
+      }
+      return note(Notice::unknownEvent, property.name), false;
+    }
+    return true;
   }
   /// Checks what the host gives, and has `action` hand it to the engine.
   template <class Action>
@@ -5218,6 +6350,7 @@ class Core : public std::enable_shared_from_this<Core> {
     if (!isNameRight(event)) {
       return isReserved(event.name) ? Outcome::reservedName : Outcome::invalidName;
     }
+    if (!isDeclared(event)) return Outcome::unknownEvent;
     if (!passesFilter(event)) return Outcome::filtered;
     return run(action, event.type == Type::error);
   }
@@ -5570,7 +6703,201 @@ class Core : public std::enable_shared_from_this<Core> {
   Stats last_;
 };
 
+// ---- what the user is told ----
+
+/// What the options give, in sentences, and no more than that.
+class Policy {
+ public:
+  explicit Policy(const Options& options) : options_(options) {}
+
+  bool stores() const {
+    const bool file = makeFileStorage(cachePath(options_)) != nullptr;
+    return options_.offlineCache && (options_.storage != nullptr || file);
+  }
+  std::string text() const {
+    std::string all;
+    for (const std::string& paragraph :
+         {purpose(), choice(), ids(), redaction(), connection(), file()}) {
+      all += (all.empty() ? "" : "\n\n") + paragraph;
+    }
+    return all;
+  }
+
+ private:
+  std::string host() const {
+    const std::size_t scheme = options_.endpoint.find("://");
+    std::string host = options_.endpoint.substr(scheme == std::string::npos ? 0 : scheme + 3);
+    host = host.substr(0, host.find_first_of("/?#"));
+    return host.substr(host.find('@') + 1);
+  }
+  std::string purpose() const {
+    return "This program tells the analytics service Nucleus (" + host() +
+           ") how it is used: what is listed here, and nothing else.";
+  }
+  std::string choice() const {
+    std::string text = options_.disableTracking ? "Nothing is collected before it is allowed."
+                                                : "It does so from its first start on";
+    if (!options_.disableTracking) {
+      text += options_.respectDoNotTrack ? ", unless DO_NOT_TRACK is set in the environment." : ".";
+    }
+    text +=
+        " When it is switched off, what was not sent yet is erased, with the user's id and"
+        " properties; what was sent stays with Nucleus until it is erased there. ";
+    const bool kept = options_.rememberTrackingChoice && stores();
+    return text + (kept ? "The choice is kept on the device."
+                        : "The choice lasts until the program ends.");
+  }
+  std::string ids() const {
+    const bool own = options_.deviceId.empty() && options_.anonId.empty();
+    std::string text =
+        own ? "Two random identifiers, made on the device, tell"
+            : "Two identifiers, of which the program gives at least one itself, tell";
+    text += " one device and one user from others over time; they are ";
+    text += stores() ? "kept on the device." : "not kept when the program ends.";
+    if (options_.anonymizeKey.size() >= leastKey) {
+      return text +
+             " A user's id that holds personal data is replaced by a hash under a key: a"
+             " pseudonym, the same for one person on every device.";
+    }
+    if (options_.personalData == PersonalData::allow) return text;
+    return text +
+           " A user's id that holds an e-mail address, an IP or MAC address, an"
+           " international phone number or a home folder is not used.";
+  }
+  std::string redaction() const {
+    if (options_.personalData == PersonalData::allow) {
+      return "Texts are kept and sent as the program gives them, with the personal data that they"
+             " may hold.";
+    }
+    return "E-mail addresses and home folders are taken out of all texts before these are kept or"
+           " sent. So is a text that as a whole is an IP address, a MAC address or an international"
+           " phone number. Names of people and other personal data in texts are not recognised.";
+  }
+  std::string connection() const {
+    std::string text =
+        "As with any connection, the server sees the IP address that a request comes"
+        " from; Nucleus derives a country from it.";
+    return isPlain(options_.endpoint) ? text + " The connection is not encrypted." : text;
+  }
+  std::string file() const {
+    if (!stores()) return "Nothing is stored on the device.";
+    return "What was not sent yet waits on the device, with the identifiers and the user's id and"
+           " properties, " +
+           place() + " Events older than " + duration(options_.cutoffMs) +
+           " are not sent any more.";
+  }
+  std::string place() const {
+    if (options_.storage != nullptr) return "in a storage of the program's own.";
+    const std::string name = "nucleus/" + options_.appId + ".cache";
+    const std::string twin = ", and a copy of it while it is written anew.";
+    if (!options_.cacheFile.empty()) return "in one file, " + withoutHome() + twin;
+    return "in one file" + twin + " It is " + name +
+           " in ~/.local/share (or $XDG_DATA_HOME) on"
+           " Linux, in ~/Library/Application Support on macOS, in %LOCALAPPDATA% on Windows.";
+  }
+  std::string withoutHome() const {
+    std::string path;
+    Pieces pieces(options_.cacheFile, Redaction::all);
+    for (std::string_view piece; pieces.next(piece);) path += piece;
+    return path;
+  }
+  static std::string duration(std::int64_t ms) {
+    constexpr std::int64_t minuteMs = 60'000, hourMs = 60 * minuteMs;
+    if (ms >= hourMs) return std::to_string(ms / hourMs) + " h";
+    return ms >= minuteMs ? std::to_string(ms / minuteMs) + " min"
+                          : std::to_string(ms / 1000) + " s";
+  }
+
+  const Options& options_;
+};
+
+using Rows = std::vector<DataInventory::Row>;
+
+/// Of the encoder's table, what these options give.
+inline Rows ownRows(const Options& options, bool stores) {
+  Rows rows;
+  for (std::size_t i = 0; i < fieldCount; ++i) {
+    const auto field = static_cast<Field>(i);
+    const FieldRule& rule = fieldRules[i];
+    if (field == Field::machineId && !isWebSocket(options.endpoint)) continue;
+    if (rule.when == onDevice && !stores) continue;
+    const bool ofError = field == Field::message || field == Field::stack;
+    rows.push_back({(ofError ? "payload." : "") + std::string(nameOf(field)),
+                    std::string(rule.when), std::string(rule.purpose), rule.personal});
+  }
+  return rows;
+}
+
+inline void addCatalogue(Rows& rows, const Catalogue& catalogue) {
+  for (std::size_t i = 0; catalogue.events != nullptr && i < catalogue.count; ++i) {
+    const DeclaredEvent& event = catalogue.events[i];
+    const std::string name(event.name.view());
+    const bool ofUser = name == "props";
+    rows.push_back(
+        {name, ofUser ? "init, props" : "event", std::string(event.purpose.view()), false});
+    for (std::size_t k = 0; event.properties != nullptr && k < event.count; ++k) {
+      const DeclaredProperty& property = event.properties[k];
+      rows.push_back({name + '.' + std::string(property.name.view()), rows.back().when,
+                      std::string(property.purpose.view()), ofUser});
+    }
+  }
+}
+
+/// As plain text in Markdown, one line of it if it is for a table.
+inline std::string markdownOf(std::string_view text, bool inTable) {
+  std::string result;
+  for (const char c : text) {
+    if (inTable && isBlank(c)) {
+      result += ' ';
+    } else {
+      if (isOneOf(c, "\\`*_[]<>|#&~$")) result += '\\';
+      result += c;
+    }
+  }
+  return result;
+}
+
 }  // namespace detail
+
+NUCLEUS_INLINE DataInventory dataInventory(const Options& options) {
+  const detail::Policy policy(options);
+  detail::Rows rows = detail::ownRows(options, policy.stores());
+  DataInventory inventory;
+  inventory.ownRows_ = rows.size();
+  detail::addCatalogue(rows, options.catalogue);
+  inventory.count_ = rows.size();
+  inventory.policy_ = policy.text();
+  inventory.rows_.reset(new DataInventory::Row[rows.size()],
+                        std::default_delete<DataInventory::Row[]>());
+  for (std::size_t i = 0; i < rows.size(); ++i) inventory.rows_.get()[i] = std::move(rows[i]);
+  return inventory;
+}
+NUCLEUS_INLINE std::string DataInventory::markdown() const {
+  std::string text = detail::markdownOf(policy_, false) + '\n';
+  const auto table = [&](const char* title, std::size_t from, std::size_t to) {
+    if (from != to)
+      text += std::string("\n| ") + title + " | when | purpose | personal |\n|---|---|---|---|\n";
+    for (const Row* row = begin() + from; row != begin() + to; ++row) {
+      for (const std::string& cell : {row->field, row->when, row->purpose}) {
+        text += "| " + detail::markdownOf(cell, true) + ' ';
+      }
+      text += row->personal ? "| yes |\n" : "| no |\n";
+    }
+  };
+  table("field", 0, ownRows_);
+  table("event", ownRows_, count_);
+  return text;
+}
+NUCLEUS_INLINE std::string DataInventory::json() const {
+  std::string text = "{\"policy\":" + detail::quoted(policy_) + ",\"rows\":[";
+  for (const Row& row : *this) {
+    if (&row != begin()) text += ',';
+    text += "{\"field\":" + detail::quoted(row.field) + ",\"when\":" + detail::quoted(row.when) +
+            ",\"purpose\":" + detail::quoted(row.purpose) +
+            (row.personal ? ",\"personal\":true}" : ",\"personal\":false}");
+  }
+  return text + "]}";
+}
 
 NUCLEUS_INLINE std::shared_ptr<Storage> fileStorage(std::string path) {
   return detail::makeFileStorage(path);
@@ -5578,6 +6905,20 @@ NUCLEUS_INLINE std::shared_ptr<Storage> fileStorage(std::string path) {
 NUCLEUS_INLINE std::string defaultCacheFile(Text appId) {
   if (!detail::isIdentifier(appId)) return {};
   return detail::joinPath(detail::userDataFolder(), "nucleus/" + std::string(appId) + ".cache");
+}
+
+NUCLEUS_INLINE std::string anonymize(Text identifier, Text key) {
+  detail::Fixed<22> hashed;
+  const bool both = !identifier.view().empty() && !key.view().empty();
+  if (both) detail::writeAnonymized(hashed, identifier, key);
+  return std::string(hashed.view());
+}
+NUCLEUS_INLINE std::string machineDeviceId(Text appId) {
+  const std::string machine =
+      detail::isIdentifier(appId) ? detail::systemMachineId() : std::string();
+  detail::Fixed<22> hashed;
+  if (!machine.empty()) detail::writeHashed(hashed, appId, machine);
+  return std::string(hashed.view());
 }
 
 NUCLEUS_INLINE std::string_view Request::url() const noexcept { return post_->url; }
@@ -5671,6 +7012,11 @@ NUCLEUS_INLINE bool Client::forget() noexcept {
   return !core_ || core_->disable(detail::Erasure::all);
 }
 
+NUCLEUS_INLINE std::string Client::exportData() const noexcept {
+  const auto show = [this] { return core_ ? core_->exportData() : std::string("{}"); };
+  return detail::attempt(show, std::string("{\"complete\":false}"));
+}
+
 NUCLEUS_INLINE bool Client::flush(std::int64_t timeoutMs) noexcept {
   const auto core = core_;  // a callback may replace this client
   return core && core->flush(timeoutMs);
@@ -5701,6 +7047,7 @@ NUCLEUS_INLINE Stats Client::stats() const noexcept { return core_ ? core_->stat
 #undef NUCLEUS_EXCEPTIONS
 #undef NUCLEUS_INLINE
 #undef NUCLEUS_BODIES
+#undef NUCLEUS_ENABLED
 #undef NUCLEUS_PASTE
 #undef NUCLEUS_TAG
 #undef NUCLEUS_ABI

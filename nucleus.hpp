@@ -228,12 +228,12 @@ enum class Outcome {
   notConfigured,     ///< the client is inert: default constructed, no valid appId, no entropy
   invalidName,       ///< empty, or over 256 bytes
   reservedName,      ///< `init`, or begins with `error:` or `nucleus:`
-  unknownEvent,  ///< it, or one of its properties, is not in Options::catalogue, which is strict
-  tooLarge,      ///< over Options::maxEventBytes
-  queueFull,     ///< all that is queued is in a request or still needed
-  personalData,  ///< a user id that holds personal data; the previous one is cleared
-  filtered,      ///< Options::filter said no
-  shutDown       ///< after shutdown(), moved from, or in the child of a fork()
+  unknownEvent,      ///< with strictCatalogue: it, or one of its properties, is not declared
+  tooLarge,          ///< over Options::maxEventBytes
+  queueFull,         ///< all that is queued is in a request or still needed
+  personalData,      ///< a user id that holds personal data; the previous one is cleared
+  filtered,          ///< Options::filter said no
+  shutDown           ///< after shutdown(), moved from, or in the child of a fork()
 };
 
 /// The server's answer to a request.
@@ -320,11 +320,10 @@ class Clock {
 /// messages and stacks of errors.
 enum class PersonalData {
   /// E-mail addresses become `[email]`, home folders `~`; a text that as a whole is an IP address,
-  /// a
-  /// MAC address or an international phone number becomes `[ip]`, `[mac]`, `[phone]`. A user id
+  /// a MAC address or an international phone number becomes `[ip]`, `[mac]`, `[phone]`. A user id
   /// that holds any of these is refused, or hashed if there is an Options::anonymizeKey.
   redact,
-  allow  ///< all is sent as it is given
+  allow  ///< all is sent as it is given, but for a user id where there is an anonymizeKey
 };
 
 /// Was the user asked, and what was the answer.
@@ -431,8 +430,8 @@ struct Options {
   /// Asked on the caller's thread, with no lock held, about every event but `init`; false: not
   /// tracked. Not asked again about what it tracks itself.
   detail::Function<bool(Text type, Text name, Properties)> filter;
-  detail::Function<void(const Diagnostic&)>
-      onDiagnostic;  ///< these three: on the worker, in poll()
+  /// These three: on the worker, or in poll().
+  detail::Function<void(const Diagnostic&)> onDiagnostic;
   detail::Function<void(std::string_view latest)> onUpdate;    ///< newer than version; once
   detail::Function<void(std::string_view json)> onCustomData;  ///< from the server, 64 KB at most
 };
@@ -570,7 +569,7 @@ inline std::string defaultCacheFile(Text) { return {}; }
 inline std::string anonymize(Text, Text) { return {}; }
 inline std::string machineDeviceId(Text) { return {}; }
 inline DataInventory dataInventory(const Options&) { return {}; }
-inline std::string DataInventory::markdown() const { return {}; }
+inline std::string DataInventory::markdown() const { return static_cast<void>(ownRows_), ""; }
 inline std::string DataInventory::json() const { return {}; }
 
 inline std::string_view Request::url() const noexcept { return {}; }
@@ -582,7 +581,7 @@ inline void Request::reply(Response) const noexcept {}
 
 inline Client::Client() noexcept = default;
 inline Client::Client(Options) noexcept {}
-inline Client::~Client() = default;
+inline Client::~Client() { static_cast<void>(core_), static_cast<void>(coreless_); }
 inline Client::Client(Client&&) noexcept = default;
 inline Client& Client::operator=(Client&&) noexcept = default;
 
@@ -1337,8 +1336,7 @@ inline Character characterAt(std::string_view text, std::size_t at) {
   std::size_t digits = at + 1;
   while (digits < at + 5 && text.substr(digits, 2) == "25") digits += 2;
   if (digits + 2 > text.size() || !isHex(text[digits]) || !isHex(text[digits + 1])) return {'%', 1};
-  const std::uint32_t value = readHex(text.substr(digits, 2));
-  return value < 0x80 ? Character{static_cast<char>(value), digits + 2 - at} : Character{'%', 1};
+  return {static_cast<char>(readHex(text.substr(digits, 2))), digits + 2 - at};
 }
 
 inline bool isIpv4(std::string_view text) {
@@ -1415,16 +1413,16 @@ inline std::string_view withoutNumber(std::string_view text, char mark) {
 }
 
 inline bool isIp(std::string_view text, bool v4) {
+  text = withoutNumber(text, '/');
   if (!text.empty() && text[0] == '[') {
     text = withoutNumber(text, ':');
     if (text.back() != ']') return false;
     text = text.substr(1, text.size() - 2);
   }
-  text = withoutNumber(text, '/');
   if (isIpv4(withoutNumber(text, ':'))) return v4;
   const std::size_t zone = text.find('%');
-  const bool oneWord = !isOneOf(' ', text) && zone + 1 != text.size();
-  return oneWord && Ipv6(text.substr(0, zone)).isAddress();
+  const bool oneWord = text.find_first_of(" @[]~") == std::string_view::npos;
+  return oneWord && zone + 1 != text.size() && Ipv6(text.substr(0, zone)).isAddress();
 }
 
 /// EUI-48 or EUI-64: pairs of hex digits between `:` or `-`, or fours between dots.
@@ -1442,15 +1440,16 @@ inline bool isMac(std::string_view text) {
   return letter;
 }
 
-/// E.164 in writing: `+`, then 8 to 15 digits, among blanks, dots, dashes and brackets.
+/// E.164 in writing: `+`, then 8 to 15 digits, among blanks, dots, dashes, slashes and brackets.
 inline bool isPhone(std::string_view text) {
-  if (text.substr(0, 4) == "tel:") text.remove_prefix(4);
+  constexpr std::string_view between = " .-/()[]\xC2\xA0\xE2\x80\x91\xAF";  // also unbreakable ones
+  if (isSameIgnoringCase(text.substr(0, 4), "tel:")) text.remove_prefix(4);
   const std::size_t plus = text.find_first_not_of("([");
   if (plus == std::string_view::npos || text[plus] != '+') return false;
   std::size_t digits = 0;
   for (const char c : text.substr(plus + 1)) {
     if (isDigit(c) && ++digits == 1 && c == '0') return false;
-    if (!isDigit(c) && !isOneOf(c, " .-()[]")) return false;
+    if (!isDigit(c) && !isOneOf(c, between)) return false;
   }
   return digits >= 8 && digits <= 15;
 }
@@ -1459,7 +1458,7 @@ inline bool isPhone(std::string_view text) {
 inline std::string_view markOfWhole(std::string_view text, Redaction redaction) {
   constexpr std::size_t longest = 80;
   const bool possible =
-      text.size() > 2 && text.size() <= longest && (isHex(text[0]) || isOneOf(text[0], "+([:%t"));
+      text.size() > 2 && text.size() <= longest && (isHex(text[0]) || isOneOf(text[0], "+([:%tT"));
   if (!possible) return {};
   if (isPhone(text)) return "[phone]";
   if (isMac(text)) return "[mac]";
@@ -1517,8 +1516,8 @@ class Finder {
 
   // ---- addresses ----
 
-  /// RFC 5322's local part, but for what separates in a URL; or one in quotes.
-  static bool isLocal(char c) { return isWord(c) || isOneOf(c, ".+-'#$!^*`{|}~%"); }
+  /// RFC 5322's local part, but for what separates in a URL and the mark `~`; or one in quotes.
+  static bool isLocal(char c) { return isWord(c) || isOneOf(c, ".+-'#$!^*`{|}%"); }
   Match address(std::size_t at, std::size_t bytes) const {
     constexpr std::size_t longestLocal = 66;
     const bool quoted = before_ == '"' && openingQuote_ > 0 && at - openingQuote_ < longestLocal;
@@ -1533,7 +1532,7 @@ class Finder {
     for (bool more = true; more; at = after(at)) {
       const char c = valueAt(at);
       if (c != '_' && isWord(c)) continue;
-      if (labels > 1 && isTop(text_.substr(label, at - label))) end = at;
+      if (labels > 1 && isTop(label, at)) end = at;
       more = c == '-' || (c == '.' && at > label);
       if (c == '.') ++labels, label = after(at);
     }
@@ -1549,16 +1548,18 @@ class Finder {
     return isIpv4(inside) || Ipv6(inside).isAddress() ? at + end + 1 : 0;
   }
   /// A top-level domain, as far as its form tells, and nothing that is known to be something else.
-  static bool isTop(std::string_view label) {
+  bool isTop(std::size_t at, std::size_t end) const {
+    constexpr std::size_t longest = 127;
     constexpr std::string_view others[] = {
         "latest", "next", "beta", "alpha", "canary", "nightly", "stable", "png", "jpg",
         "jpeg",   "gif",  "webp", "svg",   "bmp",    "ico",     "tga",    "dds", "ktx",
         "psd",    "mp3",  "mp4",  "ogg",   "wav",    "json",    "xml",    "css", "js",
         "ts",     "html", "txt",  "pdf",   "dll",    "exe",     "cpp",    "hpp"};
-    if (label.size() < 2) return false;
+    const std::string_view label = text_.substr(at, end - at);
+    if (label.size() < 2 || label.size() > longest) return false;
     if (isSameIgnoringCase(label.substr(0, 4), "xn--")) return label.size() > 4;
-    for (const char c : label) {
-      if (!isWord(c) || isDigit(c)) return false;
+    for (; at < end; at = after(at)) {
+      if (!isWord(valueAt(at)) || isDigit(valueAt(at))) return false;
     }
     for (const std::string_view other : others) {
       if (isSameIgnoringCase(label, other)) return false;
@@ -1570,7 +1571,7 @@ class Finder {
 
   Match home(std::size_t at, char c) const {
     const bool path = isSeparator(c) && pathMayBegin();
-    const bool drive = isLetter(c) && !isWord(before_) && !inUrl_ && valueAt(at + 1) == ':';
+    const bool drive = isLetter(c) && !isWord(before_) && !inUrl_ && valueAt(after(at)) == ':';
     if (!path && !drive) return {};
     for (const std::string_view root : homeRoots) {
       if ((root[0] == '/') != path) continue;
@@ -1598,19 +1599,24 @@ class Finder {
                                           : c == expected;
       if (!same) return 0;
       at = after(at);
-      while (expected == '/' && isSeparator(valueAt(at))) at = after(at);
+      if (expected == '/') at = pastSeparators(at);
     }
+    return at;
+  }
+  std::size_t pastSeparators(std::size_t at) const {
+    while (isSeparator(valueAt(at))) at = after(at);
     return at;
   }
   /// `spaced`: on Windows a name may hold blanks. It ends at the next separator then or, where
   /// there is none, with what may be one name: rather too much goes than half of it stays.
-  std::size_t nameEnd(std::size_t at, bool spaced) const {
-    std::size_t blank = 0, end = at;
-    for (; at < text_.size(); at = after(at)) {
+  std::size_t nameEnd(std::size_t begin, bool spaced) const {
+    std::size_t blank = 0, end = begin;
+    for (std::size_t at = begin; at < text_.size(); at = after(at)) {
       const char c = valueAt(at);
       const bool space = text_[at] == ' ';
       if (isSeparator(c)) return end == at || blank == 0 ? end : blank;
-      if (space ? !spaced || pathBeginsAt(at + 1) : endsName(at, c)) break;
+      const bool joins = spaced && at > begin && !pathBeginsAt(at + 1);
+      if (space ? !joins : endsName(at, c)) break;
       if (space && blank == 0) blank = at;
       if (!space) end = after(at);
     }
@@ -1618,10 +1624,10 @@ class Finder {
   }
   bool endsName(std::size_t at, char c) const {
     if (c == '\'') return !isWord(valueAt(at + 1));
-    return static_cast<unsigned char>(c) < ' ' || isOneOf(c, "\"`<>|:;,()[]?*&#=!");
+    return static_cast<unsigned char>(c) < ' ' || isOneOf(c, "\"`<>|:;,()[]{}?*&#=!");
   }
   bool pathBeginsAt(std::size_t at) const {
-    return isSeparator(valueAt(at)) || (isLetter(valueAt(at)) && valueAt(at + 1) == ':');
+    return isSeparator(valueAt(at)) || (isLetter(valueAt(at)) && valueAt(after(at)) == ':');
   }
 
   // ---- going on ----
@@ -1633,8 +1639,13 @@ class Finder {
     if (c == ':' && isWord(before_) && valueAt(rest) == '/' && valueAt(after(rest)) == '/') {
       return beginUrl(at, after(after(rest)));
     }
-    if (c == '\\' && valueAt(rest) == '\\' && pathMayBegin()) return pastHost(after(rest));
+    if (isSeparator(c) && isSeparator(valueAt(rest)) && pathMayBegin()) {
+      const std::size_t host = pastSeparators(rest);
+      const bool ofWsl = isSameIgnoringCase(text_.substr(host, 3), "wsl");
+      if (c == '\\' || ofWsl) return pastHost(host);
+    }
     if (isBlank(c) || isOneOf(c, "\"'<>(){}|\\,;=")) inUrl_ = false;
+    if (c == ']' || c == '~') quote_ = 0;  // as behind a mark
     if (c == '"') openingQuote_ = std::exchange(quote_, at + 1);
     if (!isLocal(c) || (word_ == at && !isWord(c))) word_ = rest;
     beforeThat_ = std::exchange(before_, c);
@@ -1647,10 +1658,19 @@ class Finder {
     before_ = '/';
     return word_ = host;
   }
-  std::size_t pastHost(std::size_t at) {
-    while (!pathBeginsAt(at) && (isWord(valueAt(at)) || isOneOf(valueAt(at), ".-"))) at = after(at);
+  /// And past the folder that it shares, where that holds homes, as in `//wsl$/Ubuntu/home/x`.
+  std::size_t pastHost(std::size_t host) {
+    const std::size_t path = pastWord(host);
+    const std::size_t share = pastWord(pastSeparators(path));
+    const bool holdsHomes = pastRoot(share, "/home/") != 0 || pastRoot(share, "/Users/") != 0;
     before_ = ' ';
-    return word_ = at;
+    word_ = host;
+    return path > host && holdsHomes ? word_ = share : path;
+  }
+  std::size_t pastWord(std::size_t at) const {
+    const auto isPart = [](char c) { return isWord(c) || isOneOf(c, ".-$"); };
+    while (!pathBeginsAt(at) && isPart(valueAt(at))) at = after(at);
+    return at;
   }
 
   std::string_view text_;
@@ -1886,20 +1906,21 @@ struct FieldRule {
 };
 
 constexpr std::string_view everyEvent = "every event", onStart = "init and errors",
-                           onDevice = "the file on the device", inExport = "exportData() alone";
+                           onDevice = "the file on the device, exportData()",
+                           inExport = "exportData() alone";
 
 constexpr FieldRule fieldRules[] = {
     {"{\"type\":", 's', false, everyEvent, "what happened: a start, an event, a view, an error"},
     {",\"name\":", 's', false, "events, views, errors", "which event, page, screen or error"},
     {",\"id\":", 'n', false, everyEvent, "a number by which the server confirms the event"},
     {",\"date\":", 'n', false, everyEvent, "the time"},
-    {",\"payload\":", 'o', true, "events, views, init, props",
-     "the event's properties, or the user's"},
+    {",\"payload\":", 'o', true, "events, views, errors, init, props",
+     "the event's properties, the user's, or what is said of the error"},
     {",\"sessionId\":", 'n', false, everyEvent, "a random number for one stretch of use"},
     {",\"userId\":", 's', true, "every event after setUserId()",
      "the program's own id of its user, or a hash of it"},
-    {",\"anonId\":", 's', true, everyEvent, "a random id that tells one user from another"},
-    {",\"deviceId\":", 's', true, everyEvent, "a random id that tells one device from another"},
+    {",\"anonId\":", 's', true, everyEvent, "an id that tells one user from another"},
+    {",\"deviceId\":", 's', true, everyEvent, "an id that tells one device from another"},
     {",\"client\":", 's', false, onStart, "the kind of this library: cpp"},
     {",\"platform\":", 's', false, onStart, "the kind of system"},
     {",\"osVersion\":", 's', false, onStart, "the version of the system"},
@@ -1913,12 +1934,12 @@ constexpr FieldRule fieldRules[] = {
     {",\"stack\":", 's', true, "errors", "where in the program it happened"},
     {",\"machineId\":", 's', true, "the heartbeat of a WebSocket", "the same as deviceId"},
     {"{\"data\":", 'a', false, "every request", "the list of events"},
-    {"{\"appId\":", 's', false, onDevice, "which program the file belongs to"},
+    {"{\"appId\":", 's', false, onDevice, "which program it is; the address of a request has it too"},
     {",\"props\":", 'o', true, onDevice, "the user's properties"},
     {",\"retryAtMs\":", 'n', false, onDevice, "when the server may be asked again"},
     {",\"retryForMs\":", 'n', false, onDevice, "how long it is not to be asked"},
     {",\"consent\":", 's', false, inExport, "the user's choice"},
-    {",\"cacheFile\":", 's', false, inExport, "where the file on the device is"},
+    {",\"cacheFile\":", 's', true, inExport, "where the file on the device is"},
     {",\"complete\":", 'b', false, inExport, "whether all that is held could be read"},
     {",\"events\":", 'a', false, inExport, "the events that wait to be sent"}};
 
@@ -1952,7 +1973,7 @@ inline void addRedacted(Buffer& out, std::string_view text, Redaction redaction)
 }
 
 /// `text` as a JSON string.
-inline std::string quoted(std::string_view text) {
+inline std::string jsonOf(std::string_view text) {
   std::string json(6 * text.size() + 2, '\0');
   Buffer out(json.data(), json.size());
   writeString(out, text);
@@ -2793,27 +2814,45 @@ class Held {
     std::uint64_t id;
     std::string_view event;
   };
+  explicit Held(std::string_view appId) : appId_(appId) {}
+
   std::string_view state = {};  // "" where there is none
   std::vector<Entry> events = {};
+  bool damaged = false;  // a record could not be read
 
   void read(std::string_view text) {
     Line line;
     for (std::size_t bytes = 0; !text.empty(); text.remove_prefix(bytes)) {
-      if (readLine(text, line, bytes)) take({toLower(line.kind), line.content});
+      const bool whole = readLine(text, line, bytes);
+      damaged = damaged || (!whole && text[0] != '\n');
+      if (whole) take({toLower(line.kind), line.content});
       else bytes = text.find('\n');
       bytes = lesser(bytes, text.size() - 1) + 1;
     }
     forgetGone();
+  }
+  bool has(std::uint64_t id) const {
+    if (seenAll_) return seen_.contains(id);
+    std::size_t i = 0;
+    while (i < events.size() && events[i].id != id) ++i;
+    return i < events.size();
   }
 
  private:
   void take(const Line& line) {
     EventFacts facts;
     State read;
-    if (line.kind == 's' && readState(line.content, read)) state = line.content;
-    const bool event = line.kind == 'e' || line.kind == 'f';
-    if (event && readEvent(line.content, facts)) events.push_back({facts.id, line.content});
+    const bool ofState = line.kind == 's' && readState(line.content, read);
+    if (ofState && sameString(read.appId, appId_)) state = trimmed(line.content);
+    const bool ofEvent = line.kind == 'e' || line.kind == 'f';
+    if (ofEvent && readEvent(line.content, facts)) takeEvent({facts.id, line.content});
     if (line.kind == 'g') takeGone(line.content);
+  }
+  /// One that an append left twice is one.
+  void takeEvent(const Entry& entry) {
+    if (has(entry.id)) return;
+    seenAll_ = seen_.add(entry.id, entry.id) && seenAll_;
+    events.push_back(entry);
   }
   void takeGone(std::string_view text) {
     IdRanges::Range range;
@@ -2832,7 +2871,9 @@ class Held {
     gone_.clear();
   }
 
-  IdRanges gone_;
+  const std::string_view appId_;
+  IdRanges gone_, seen_;
+  bool seenAll_ = true;
 };
 
 constexpr std::int64_t never = INT64_MAX;
@@ -3280,7 +3321,7 @@ class Arena {
 /// What the host decided, checked and completed.
 struct Setup {
   std::string appId, url, deviceId, anonId, anonymizeKey;
-  Redaction redaction = Redaction::none;
+  Redaction redaction = Redaction::all;
   Limits limits;
   bool webSocket = false, canSend = false, remember = false, tellsUpdate = false;
 };
@@ -3605,7 +3646,8 @@ class Engine {
     };
     for (const Held::Entry& entry : held.events) add(entry.event);
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
-      if (alone || !queue_.at(at).has(Queue::inFile)) add(queue_.text(at));
+      const Queue::Record record = queue_.at(at);
+      if ((alone || !record.has(Queue::inFile)) && !held.has(record.id)) add(queue_.text(at));
     }
     return json += ']';
   }
@@ -5667,17 +5709,18 @@ class Disk {
   std::string exported(const std::string& path) {
     std::string text;
     Consent choice = Consent::notAsked;
-    Held held;
+    Held held(appId());
     const bool mirrored = mirrorsFile();
-    const bool complete = mirrored || readWhole(text, choice);
+    const bool readable = mirrored || readWhole(text, choice);
     held.read(text);
+    const bool complete = readable && !held.damaged;
     Lock lock(desk_.mutex);
     if (engine_.consent != Consent::notAsked) choice = engine_.consent;
-    std::string json = engine_.exported(held, mirrored || !complete, desk_.now());
+    std::string json = engine_.exported(held, mirrored || !readable, desk_.now());
     Fixed<64> tail;
     writeText(tail, Field::consent, choice == Consent::notAsked ? "notAsked" : consentWord(choice));
     json.append(tail.view());
-    if (!path.empty()) json.append(keyOf(Field::cacheFile)) += quoted(path);
+    if (!path.empty()) json.append(keyOf(Field::cacheFile)) += jsonOf(path);
     json.append(keyOf(Field::complete));
     return json += complete ? "true}" : "false}";
   }
@@ -5848,9 +5891,10 @@ class Disk {
     std::size_t first = 0;
     const Owner owner = readFirstLine(text, appId(), choice, first);
     const bool ours = isOurs(owner, text);
+    const bool newer = text.substr(0, first).find(' ' + std::string(appId()) + ' ') < first;
     if (!ours) text.clear();
     if (owner == Owner::us) text.erase(0, first);
-    return !failed && (ours || owner == Owner::other);
+    return !failed && (ours || (owner == Owner::other && !newer));
   }
   Consent unreadableChoice() {
     Lock lock(desk_.mutex);
@@ -6103,8 +6147,8 @@ class Core : public std::enable_shared_from_this<Core> {
     return erased;
   }
   std::string exportData() {
-    const std::string nothing = isForked() ? "{\"complete\":false}" : "{}";
-    if (isForked() || !isConfigured()) return nothing;
+    if (!isIdentifier(options_.appId)) return "{}";
+    if (isForked() || !isConfigured()) return "{\"complete\":false}";
     Lock files(disk_.mutex);
     const bool isFile = options_.offlineCache && options_.storage == nullptr;
     return disk_.exported(isFile ? cachePath(options_) : std::string());
@@ -6728,50 +6772,72 @@ class Policy {
     const std::size_t scheme = options_.endpoint.find("://");
     std::string host = options_.endpoint.substr(scheme == std::string::npos ? 0 : scheme + 3);
     host = host.substr(0, host.find_first_of("/?#"));
-    return host.substr(host.find('@') + 1);
+    return inOneLine(host.substr(host.rfind('@') + 1));
   }
   std::string purpose() const {
     return "This program tells the analytics service Nucleus (" + host() +
            ") how it is used: what is listed here, and nothing else.";
   }
   std::string choice() const {
-    std::string text = options_.disableTracking ? "Nothing is collected before it is allowed."
-                                                : "It does so from its first start on";
-    if (!options_.disableTracking) {
-      text += options_.respectDoNotTrack ? ", unless DO_NOT_TRACK is set in the environment." : ".";
-    }
-    text +=
-        " When it is switched off, what was not sent yet is erased, with the user's id and"
-        " properties; what was sent stays with Nucleus until it is erased there. ";
     const bool kept = options_.rememberTrackingChoice && stores();
-    return text + (kept ? "The choice is kept on the device."
-                        : "The choice lasts until the program ends.");
+    return start() +
+           " When it is switched off, what was not sent yet is erased, with the user's id and"
+           " properties; when the program forgets the user, the identifiers are erased too. What"
+           " was sent stays with Nucleus until it is erased there. " +
+           (kept ? "The choice is kept on the device."
+                 : "The choice lasts until the program ends.");
+  }
+  std::string start() const {
+    if (options_.disableTracking) return "Nothing is collected until the program switches it on.";
+    if (!options_.respectDoNotTrack) return "It does so from its first start on.";
+    return "It does so from its first start on; where the environment variable DO_NOT_TRACK is"
+           " set, and is not 0 or false, only once the program switches it on.";
   }
   std::string ids() const {
-    const bool own = options_.deviceId.empty() && options_.anonId.empty();
-    std::string text =
-        own ? "Two random identifiers, made on the device, tell"
-            : "Two identifiers, of which the program gives at least one itself, tell";
-    text += " one device and one user from others over time; they are ";
-    text += stores() ? "kept on the device." : "not kept when the program ends.";
-    if (options_.anonymizeKey.size() >= leastKey) {
-      return text +
-             " A user's id that holds personal data is replaced by a hash under a key: a"
-             " pseudonym, the same for one person on every device.";
+    const bool device = isUsed(options_.deviceId);
+    const bool user = isUsed(options_.anonId) && isIdentifier(options_.anonId);
+    std::string text = "Two ";
+    text += !device && !user  ? "random identifiers"
+            : device && user ? "identifiers, given by the program,"
+            : device         ? "identifiers, a random one of the user and one of the device that the"
+                               " program gives,"
+                             : "identifiers, a random one of the device and one of the user that the"
+                               " program gives,";
+    text += " tell one device and one user from others";
+    if (stores()) text += " over time; they are kept on the device.";
+    else if (device && user) text += "; they are not kept on the device.";
+    else text += "; what is random in them is made anew at each start.";
+    return text + " The server may replace the user's. " + userId();
+  }
+  /// Whether an id that the host gives is not refused for what it holds.
+  bool isUsed(const std::string& id) const {
+    const bool refuses = options_.personalData == PersonalData::redact;
+    return !id.empty() && !(refuses && isPersonal(id));
+  }
+  std::string userId() const {
+    const bool hashes = options_.anonymizeKey.size() >= leastKey;
+    if (!hashes && options_.personalData == PersonalData::allow) {
+      return "A user's id is kept and sent as the program gives it.";
     }
-    if (options_.personalData == PersonalData::allow) return text;
-    return text +
-           " A user's id that holds an e-mail address, an IP or MAC address, an"
-           " international phone number or a home folder is not used.";
+    const std::string personal =
+        "A user's id that holds an e-mail address, an IP or MAC address, an international phone"
+        " number or a home folder is ";
+    const std::string other = " any other is kept and sent as the program gives it.";
+    if (!hashes) return personal + "not used;" + other;
+    return personal +
+           "replaced by a hash under a key, which is a pseudonym, and the same for one person on"
+           " every device;" +
+           other;
   }
   std::string redaction() const {
     if (options_.personalData == PersonalData::allow) {
       return "Texts are kept and sent as the program gives them, with the personal data that they"
              " may hold.";
     }
-    return "E-mail addresses and home folders are taken out of all texts before these are kept or"
-           " sent. So is a text that as a whole is an IP address, a MAC address or an international"
-           " phone number. Names of people and other personal data in texts are not recognised.";
+    return "What reads as an e-mail address or a home folder is taken out of all texts before these"
+           " are kept or sent. So is a text that as a whole reads as an IP address (unless it is a"
+           " version), a MAC address or an international phone number. Names of people and other"
+           " personal data in texts are not recognised.";
   }
   std::string connection() const {
     std::string text =
@@ -6783,15 +6849,14 @@ class Policy {
     if (!stores()) return "Nothing is stored on the device.";
     return "What was not sent yet waits on the device, with the identifiers and the user's id and"
            " properties, " +
-           place() + " Events older than " + duration(options_.cutoffMs) +
-           " are not sent any more.";
+           place() + " Events older than " + cutoff() + " are not sent any more.";
   }
   std::string place() const {
     if (options_.storage != nullptr) return "in a storage of the program's own.";
     const std::string name = "nucleus/" + options_.appId + ".cache";
     const std::string twin = ", and a copy of it while it is written anew.";
     if (!options_.cacheFile.empty()) return "in one file, " + withoutHome() + twin;
-    return "in one file" + twin + " It is " + name +
+    return "in one file" + twin + " The file is " + name +
            " in ~/.local/share (or $XDG_DATA_HOME) on"
            " Linux, in ~/Library/Application Support on macOS, in %LOCALAPPDATA% on Windows.";
   }
@@ -6799,13 +6864,21 @@ class Policy {
     std::string path;
     Pieces pieces(options_.cacheFile, Redaction::all);
     for (std::string_view piece; pieces.next(piece);) path += piece;
-    return path;
+    return inOneLine(path);
   }
-  static std::string duration(std::int64_t ms) {
-    constexpr std::int64_t minuteMs = 60'000, hourMs = 60 * minuteMs;
-    if (ms >= hourMs) return std::to_string(ms / hourMs) + " h";
-    return ms >= minuteMs ? std::to_string(ms / minuteMs) + " min"
-                          : std::to_string(ms / 1000) + " s";
+  static std::string inOneLine(std::string text) {
+    for (char& c : text) c = isBlank(c) ? ' ' : c;
+    return text;
+  }
+  /// In the largest unit that says it exactly.
+  std::string cutoff() const {
+    constexpr std::int64_t minute = 60, hour = 60 * minute;
+    const std::int64_t ms =
+        greater<std::int64_t>(lesser(options_.cutoffMs, 365 * dayMs), 1'000);
+    const std::int64_t seconds = (ms + 999) / 1'000;
+    if (seconds % hour == 0) return std::to_string(seconds / hour) + " h";
+    return seconds % minute == 0 ? std::to_string(seconds / minute) + " min"
+                                 : std::to_string(seconds) + " s";
   }
 
   const Options& options_;
@@ -6815,15 +6888,19 @@ using Rows = std::vector<DataInventory::Row>;
 
 /// Of the encoder's table, what these options give.
 inline Rows ownRows(const Options& options, bool stores) {
+  const bool hasFile = stores && options.storage == nullptr;
   Rows rows;
   for (std::size_t i = 0; i < fieldCount; ++i) {
     const auto field = static_cast<Field>(i);
     const FieldRule& rule = fieldRules[i];
     if (field == Field::machineId && !isWebSocket(options.endpoint)) continue;
-    if (rule.when == onDevice && !stores) continue;
+    if (field == Field::cacheFile && !hasFile) continue;
+    const bool remembered = field == Field::consent && options.rememberTrackingChoice;
+    const bool kept = rule.when == onDevice || remembered;
+    const std::string_view when = !kept ? rule.when : stores ? onDevice : inExport;
     const bool ofError = field == Field::message || field == Field::stack;
-    rows.push_back({(ofError ? "payload." : "") + std::string(nameOf(field)),
-                    std::string(rule.when), std::string(rule.purpose), rule.personal});
+    rows.push_back({(ofError ? "payload." : "") + std::string(nameOf(field)), std::string(when),
+                    std::string(rule.purpose), rule.personal});
   }
   return rows;
 }
@@ -6834,7 +6911,7 @@ inline void addCatalogue(Rows& rows, const Catalogue& catalogue) {
     const std::string name(event.name.view());
     const bool ofUser = name == "props";
     rows.push_back(
-        {name, ofUser ? "init, props" : "event", std::string(event.purpose.view()), false});
+        {name, ofUser ? "init, props" : "events, views", std::string(event.purpose.view()), false});
     for (std::size_t k = 0; event.properties != nullptr && k < event.count; ++k) {
       const DeclaredProperty& property = event.properties[k];
       rows.push_back({name + '.' + std::string(property.name.view()), rows.back().when,
@@ -6889,11 +6966,11 @@ NUCLEUS_INLINE std::string DataInventory::markdown() const {
   return text;
 }
 NUCLEUS_INLINE std::string DataInventory::json() const {
-  std::string text = "{\"policy\":" + detail::quoted(policy_) + ",\"rows\":[";
+  std::string text = "{\"policy\":" + detail::jsonOf(policy_) + ",\"rows\":[";
   for (const Row& row : *this) {
     if (&row != begin()) text += ',';
-    text += "{\"field\":" + detail::quoted(row.field) + ",\"when\":" + detail::quoted(row.when) +
-            ",\"purpose\":" + detail::quoted(row.purpose) +
+    text += "{\"field\":" + detail::jsonOf(row.field) + ",\"when\":" + detail::jsonOf(row.when) +
+            ",\"purpose\":" + detail::jsonOf(row.purpose) +
             (row.personal ? ",\"personal\":true}" : ",\"personal\":false}");
   }
   return text + "]}";

@@ -270,7 +270,7 @@ inline bool inCi() { return std::getenv("NUCLEUS_CI") != nullptr; }
 inline bool balanced(const nucleus::Stats& s) {
   return s.acceptedEvents == s.queuedEvents + s.acknowledgedEvents + s.erasedEvents +
                                  s.droppedQueueFull + s.droppedTooOld + s.droppedRefused +
-                                 s.droppedDamaged;
+                                 s.droppedDamaged + s.droppedPersonalData;
 }
 
 }  // namespace fakes

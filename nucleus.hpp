@@ -1680,14 +1680,35 @@ class Finder {
   std::size_t quote_ = 0, openingQuote_ = 0;  // the last two, counted from 1
 };
 
+/// The bytes without which nothing personal is written: most texts cost no more than this look.
+class Suspects {
+ public:
+  static constexpr unsigned char inside = 1, whole = 2;
+
+  constexpr Suspects() : of_() {
+    for (const char c : std::string_view("@/\\%")) of_[static_cast<unsigned char>(c)] |= inside;
+    for (const char c : std::string_view(".:-+%")) of_[static_cast<unsigned char>(c)] |= whole;
+  }
+  /// Whether there may be something inside of the text, or it may be something as a whole.
+  unsigned char in(std::string_view text) const {
+    unsigned char any = 0;
+    for (const char c : text) any |= of_[static_cast<unsigned char>(c)];
+    return any;
+  }
+
+ private:
+  unsigned char of_[256];
+};
+inline constexpr Suspects suspects;
+
 /// A text without what is personal, as stretches of it and marks: `while (pieces.next(piece))`.
 class Pieces {
  public:
   Pieces(std::string_view text, Redaction redaction) : text_(text), finder_(text) {
-    if (redaction == Redaction::none) return;
-    mark_ = markOfWhole(trimmed(text), redaction);
+    const unsigned char any = redaction == Redaction::none ? 0 : suspects.in(text);
+    suspicious_ = (any & Suspects::inside) != 0;
+    if ((any & Suspects::whole) != 0) mark_ = markOfWhole(trimmed(text), redaction);
     if (!mark_.empty()) at_ = text.size();
-    for (const char c : text) suspicious_ = suspicious_ || c == '@' || isSeparator(c) || c == '%';
   }
   bool next(std::string_view& piece) {
     if (!mark_.empty()) return piece = std::exchange(mark_, {}), true;
@@ -1708,6 +1729,7 @@ class Pieces {
 };
 
 inline bool isPersonal(std::string_view text) {
+  if (suspects.in(text) == 0) return false;
   std::string_view piece;
   const bool any = Pieces(text, Redaction::all).next(piece);
   return any && (piece.data() != text.data() || piece.size() != text.size());
@@ -1934,7 +1956,8 @@ constexpr FieldRule fieldRules[] = {
     {",\"stack\":", 's', true, "errors", "where in the program it happened"},
     {",\"machineId\":", 's', true, "the heartbeat of a WebSocket", "the same as deviceId"},
     {"{\"data\":", 'a', false, "every request", "the list of events"},
-    {"{\"appId\":", 's', false, onDevice, "which program it is; the address of a request has it too"},
+    {"{\"appId\":", 's', false, onDevice,
+     "which program it is; the address of a request has it too"},
     {",\"props\":", 'o', true, onDevice, "the user's properties"},
     {",\"retryAtMs\":", 'n', false, onDevice, "when the server may be asked again"},
     {",\"retryForMs\":", 'n', false, onDevice, "how long it is not to be asked"},
@@ -1983,6 +2006,7 @@ inline std::string jsonOf(std::string_view text) {
 
 /// The same without what is personal.
 inline void writeRedacted(Buffer& out, std::string_view text, Redaction redaction) {
+  if (redaction == Redaction::none || suspects.in(text) == 0) return writeString(out, text);
   Pieces pieces(text, redaction);
   out.add('"');
   for (std::string_view piece; pieces.next(piece);) writeEscaped(out, piece);
@@ -6796,13 +6820,12 @@ class Policy {
   std::string ids() const {
     const bool device = isUsed(options_.deviceId);
     const bool user = isUsed(options_.anonId) && isIdentifier(options_.anonId);
+    const std::string random = device ? "user" : "device", given = device ? "device" : "user";
     std::string text = "Two ";
-    text += !device && !user  ? "random identifiers"
-            : device && user ? "identifiers, given by the program,"
-            : device         ? "identifiers, a random one of the user and one of the device that the"
-                               " program gives,"
-                             : "identifiers, a random one of the device and one of the user that the"
-                               " program gives,";
+    if (!device && !user) text += "random identifiers";
+    else if (device && user) text += "identifiers, given by the program,";
+    else text += "identifiers, a random one of the " + random + " and one of the " + given +
+                 " that the program gives,";
     text += " tell one device and one user from others";
     if (stores()) text += " over time; they are kept on the device.";
     else if (device && user) text += "; they are not kept on the device.";
@@ -6873,8 +6896,7 @@ class Policy {
   /// In the largest unit that says it exactly.
   std::string cutoff() const {
     constexpr std::int64_t minute = 60, hour = 60 * minute;
-    const std::int64_t ms =
-        greater<std::int64_t>(lesser(options_.cutoffMs, 365 * dayMs), 1'000);
+    const std::int64_t ms = greater<std::int64_t>(lesser(options_.cutoffMs, 365 * dayMs), 1'000);
     const std::int64_t seconds = (ms + 999) / 1'000;
     if (seconds % hour == 0) return std::to_string(seconds / hour) + " h";
     return seconds % minute == 0 ? std::to_string(seconds / minute) + " min"

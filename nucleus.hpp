@@ -97,8 +97,6 @@ inline namespace NUCLEUS_ABI {
 namespace detail {
 class Core;
 struct Post;
-struct Nothing {};
-using CoreHandle = std::conditional_t<NUCLEUS_ENABLED, std::shared_ptr<Core>, Nothing>;
 
 template <class T>
 constexpr bool isCharacter =
@@ -112,15 +110,29 @@ template <class T>
 constexpr bool isText = std::is_convertible_v<const T&, std::string_view> &&
                         !std::is_pointer_v<std::decay_t<T>> && !std::is_null_pointer_v<T>;
 
-/// Under NUCLEUS_DISABLED functions of the host are taken and not kept.
-struct NoFunction {
-  NoFunction() = default;
+// What Options hold. Under NUCLEUS_DISABLED all of it is taken, and nothing kept.
+struct Ignored {
+  Ignored() = default;
   template <class Any>
-  NoFunction(Any&&) noexcept {}
+  Ignored(Any&&) noexcept {}
   explicit operator bool() const noexcept { return false; }
+  std::nullptr_t get() const noexcept { return nullptr; }
 };
+struct IgnoredText {
+  IgnoredText() = default;
+  template <class Any, std::enable_if_t<std::is_convertible_v<Any&&, std::string>, int> = 0>
+  IgnoredText(Any&&) noexcept {}
+  operator std::string() const { return {}; }
+  operator std::string_view() const noexcept { return {}; }
+  const char* c_str() const noexcept { return ""; }
+  std::size_t size() const noexcept { return 0; }
+  bool empty() const noexcept { return true; }
+};
+using String = std::conditional_t<NUCLEUS_ENABLED, std::string, IgnoredText>;
+template <class T>
+using Pointer = std::conditional_t<NUCLEUS_ENABLED, std::shared_ptr<T>, Ignored>;
 template <class Signature>
-using Function = std::conditional_t<NUCLEUS_ENABLED, std::function<Signature>, NoFunction>;
+using Function = std::conditional_t<NUCLEUS_ENABLED, std::function<Signature>, Ignored>;
 
 constexpr const char* defaultEndpoint = NUCLEUS_ENABLED ? "https://app.nucleus.sh" : "";
 constexpr const char* defaultVersion = NUCLEUS_ENABLED ? "0.0.0" : "";
@@ -383,19 +395,19 @@ struct Stats {
 // Values out of range are clamped, with the diagnostic `option-clamped`.
 
 struct Options {
-  std::string appId;                               ///< required: [A-Za-z0-9_-]{1,64}
-  Transport transport;                             ///< empty: events wait in the cache
-  std::string endpoint = detail::defaultEndpoint;  ///< ws:// and wss:// select WebSocket mode
-  std::string version = detail::defaultVersion;    ///< of the host program
-  std::string locale;                              ///< as en-US; empty: detected
-  std::string platform;                            ///< as linux, darwin, win32; empty: detected
-  std::string osVersion;                           ///< empty: detected
-  std::string deviceId;                            ///< empty: random, kept; see machineDeviceId()
-  std::string anonId;                              ///< empty: random, kept in the cache file
-  std::string cacheFile;                           ///< empty: defaultCacheFile(appId)
-  bool offlineCache = true;                        ///< false: nothing is ever written
-  std::shared_ptr<Storage> storage;                ///< instead of a file
-  std::shared_ptr<Clock> clock;                    ///< instead of the system's
+  detail::String appId;                               ///< required: [A-Za-z0-9_-]{1,64}
+  Transport transport;                                ///< empty: events wait in the cache
+  detail::String endpoint = detail::defaultEndpoint;  ///< ws:// and wss:// select WebSocket mode
+  detail::String version = detail::defaultVersion;    ///< of the host program
+  detail::String locale;                              ///< as en-US; empty: detected
+  detail::String platform;                            ///< as linux, darwin, win32; empty: detected
+  detail::String osVersion;                           ///< empty: detected
+  detail::String deviceId;           ///< empty: random, kept; see machineDeviceId()
+  detail::String anonId;             ///< empty: random, kept in the cache file
+  detail::String cacheFile;          ///< empty: defaultCacheFile(appId)
+  bool offlineCache = true;          ///< false: nothing is ever written
+  detail::Pointer<Storage> storage;  ///< instead of a file
+  detail::Pointer<Clock> clock;      ///< instead of the system's
   /// Instead of the system's source of random bytes; false: there are none. Any thread; must not
   /// call the client.
   detail::Function<bool(void*, std::size_t)> entropy;
@@ -413,7 +425,7 @@ struct Options {
   PersonalData personalData = PersonalData::redact;
   /// 16 bytes or more: personal user ids are sent as anonymize(id, anonymizeKey), which is the same
   /// on every device of the person. Else they are refused.
-  std::string anonymizeKey;
+  detail::String anonymizeKey;
   Catalogue catalogue;           ///< the host's events, each with its purpose, for dataInventory()
   bool strictCatalogue = false;  ///< true: an undeclared event, page or property is refused
   std::int64_t reportIntervalMs = 20'000;     ///< between requests while anything is queued
@@ -487,7 +499,8 @@ class Client {
   bool forget() noexcept;
   /// All that is held about this user, in memory and in the file, as a JSON object: ids, user id,
   /// properties, choice, unsent events, where the file is. `"complete":false` where the file could
-  /// not be read. Whatever the state, also before consent and after shutdown(). Does file work.
+  /// not be read, or holds what is still to be erased. Whatever the state, also before consent and
+  /// after shutdown(). Does file work.
   std::string exportData() const noexcept;
 
   /// Sends now and waits. True: all that was accepted before the call was acknowledged. Cuts a
@@ -507,7 +520,7 @@ class Client {
   Stats stats() const noexcept;
 
  private:
-  detail::CoreHandle core_;
+  detail::Pointer<detail::Core> core_;
   Outcome coreless_ = Outcome::notConfigured;  // what calls answer where there is no core
 };
 
@@ -534,7 +547,7 @@ class DataInventory {
   };
 
   const Row* begin() const noexcept { return rows_.get(); }
-  const Row* end() const noexcept { return rows_.get() + count_; }
+  const Row* end() const noexcept { return begin() + count_; }
   std::size_t size() const noexcept { return count_; }
   /// What the options give, as paragraphs for a privacy policy.
   const std::string& policy() const noexcept { return policy_; }
@@ -545,7 +558,7 @@ class DataInventory {
 
  private:
   friend DataInventory dataInventory(const Options&);
-  std::shared_ptr<Row> rows_;  // an array
+  detail::Pointer<Row> rows_;  // an array
   std::size_t count_ = 0, ownRows_ = 0;
   std::string policy_;
 };
@@ -1636,6 +1649,7 @@ class Finder {
   std::size_t pass(std::size_t at, Character next) {
     const std::size_t rest = at + next.bytes;
     const char c = next.value;
+    if (isWord(c)) return beforeThat_ = std::exchange(before_, c), rest;
     if (c == ':' && isWord(before_) && valueAt(rest) == '/' && valueAt(after(rest)) == '/') {
       return beginUrl(at, after(after(rest)));
     }
@@ -1647,7 +1661,7 @@ class Finder {
     if (isBlank(c) || isOneOf(c, "\"'<>(){}|\\,;=")) inUrl_ = false;
     if (c == ']' || c == '~') quote_ = 0;  // as behind a mark
     if (c == '"') openingQuote_ = std::exchange(quote_, at + 1);
-    if (!isLocal(c) || (word_ == at && !isWord(c))) word_ = rest;
+    if (!isLocal(c) || word_ == at) word_ = rest;
     beforeThat_ = std::exchange(before_, c);
     return rest;
   }
@@ -2724,7 +2738,7 @@ inline void writeFirstLine(Buffer& out, std::string_view appId, Consent choice) 
   out.add('\n');
 }
 
-enum class Owner { us, other, damaged };
+enum class Owner { us, newer, other, damaged };
 
 /// What the first line of a file says. `bytes` is where it ends, without its line feed.
 inline Owner readFirstLine(std::string_view text, std::string_view appId, Consent& choice,
@@ -2742,7 +2756,11 @@ inline Owner readFirstLine(std::string_view text, std::string_view appId, Consen
   if (line.size() < 9 || line[line.size() - 9] != ' ') return Owner::damaged;
   char hex[8];
   writeHex(hex, crc32(line.substr(0, line.size() - 9)));
-  return line.substr(line.size() - 8) == std::string_view(hex, 8) ? Owner::other : Owner::damaged;
+  if (line.substr(line.size() - 8) != std::string_view(hex, 8)) return Owner::damaged;
+  Fixed<66> ours(" ");
+  ours.add(appId);
+  ours.add(' ');
+  return line.find(ours.view()) == std::string_view::npos ? Owner::other : Owner::newer;
 }
 
 /// A Retry-After that outlives the program.
@@ -2912,6 +2930,7 @@ struct CacheFile {
   bool stateChanged = false;
   bool freshLine = false;    // the end of the file may be torn
   bool mustRewrite = false;  // the file lacks what appending cannot mend
+  bool holdsErased = false;  // until that is done
   bool unsynced = false;
   bool appendedTo = false;              // since it was written whole
   std::int64_t pendingSinceMs = never;  // something is in memory alone
@@ -3597,7 +3616,7 @@ class Engine {
     file.opened = true;
     file.known = file.known || state == StorageState::ready;
     file.state = state;
-    file.mustRewrite = file.mustRewrite || (stale && state == StorageState::ready);
+    if (stale && state == StorageState::ready) file.mustRewrite = file.holdsErased = true;
     if (state == StorageState::ready || state == StorageState::absent) return;
     const bool foreign = state == StorageState::foreign;
     file.retryAtMs = now.steadyMs + (foreign ? CacheFile::rewriteGapMs : CacheFile::retryMs);
@@ -3636,6 +3655,7 @@ class Engine {
     file.state = StorageState::ready;
     file.bytes = bytes;
     file.mustRewrite = file.unsynced = file.freshLine = file.urgent = file.appendedTo = false;
+    file.holdsErased = false;
     file.lastRewriteMs = file.lastSyncMs = now.steadyMs;
     noteGone(now);
   }
@@ -3684,7 +3704,7 @@ class Engine {
   /// There is no file any more.
   void fileLost(Moment now) {
     unfile();
-    file.opened = file.known = file.mustRewrite = file.unsynced = false;
+    file.opened = file.known = file.mustRewrite = file.holdsErased = file.unsynced = false;
     file.state = StorageState::absent;
     file.bytes = 0;
     changeState(now);
@@ -3696,7 +3716,8 @@ class Engine {
     if (!done) notices.add(Notice::storageFailed);
   }
   void fileClosed() {
-    file.opened = file.known = file.mustRewrite = file.unsynced = file.urgent = false;
+    file.opened = file.known = file.mustRewrite = file.holdsErased = false;
+    file.unsynced = file.urgent = false;
     file.state = StorageState::absent;
   }
   bool isSyncDue(Moment now) const {
@@ -4316,6 +4337,7 @@ class Engine {
     State state;
     if (!readState(content, state) || !sameString(state.appId, setup_.appId)) return;
     loading_.barrier = state.barrier;
+    if (idsOnly) file.mustRewrite = file.holdsErased = true;
     if (!loading_.takesState) return;
     const auto copy = [](Buffer& to, std::string_view raw) {
       to.clear();
@@ -4331,7 +4353,6 @@ class Engine {
     if (!idsOnly && state.props.size() <= identity.props.capacity()) {
       identity.props.add(state.props);
     }
-    file.mustRewrite = file.mustRewrite || idsOnly;
   }
   void loadBarrier(Barrier barrier, Moment now) {
     std::int64_t left = lesser(barrier.forMs, dayMs);
@@ -4370,7 +4391,7 @@ class Engine {
     }
     droppedPersonalData_ += dropped;
     notices.add(Notice::personalFile, {}, dropped);
-    file.mustRewrite = true;
+    file.mustRewrite = file.holdsErased = true;
   }
   void loadEvent(const Line& line, Moment now) {
     EventFacts facts;
@@ -5737,8 +5758,8 @@ class Disk {
     const bool mirrored = mirrorsFile();
     const bool readable = mirrored || readWhole(text, choice);
     held.read(text);
-    const bool complete = readable && !held.damaged;
     Lock lock(desk_.mutex);
+    const bool complete = readable && !held.damaged && !engine_.file.holdsErased;
     if (engine_.consent != Consent::notAsked) choice = engine_.consent;
     std::string json = engine_.exported(held, mirrored || !readable, desk_.now());
     Fixed<64> tail;
@@ -5781,7 +5802,8 @@ class Disk {
     if (done_ >= wanted_) wanted_ = Erasure::none;
     eraseRetryMs_ = desk_.now().steadyMs + CacheFile::retryMs;
     const bool locked = state == StorageState::locked;
-    if (!erased) engine_.notices.add(Notice::eraseFailed, locked ? "locked" : "not writable");
+    const char* const reason = newer_ ? "of a newer version" : locked ? "locked" : "not writable";
+    if (!erased) engine_.notices.add(Notice::eraseFailed, reason);
     return erased;
   }
 
@@ -5877,9 +5899,10 @@ class Disk {
   }
   bool eraseFile(Erasure erasure, StorageState& state) {
     state = storage_.open();
+    newer_ = false;
     if (state == StorageState::ready && !engine_.file.known) state = readIds();
     const bool ours = state == StorageState::ready;
-    if (!ours && state != StorageState::absent) return state == StorageState::foreign;
+    if (!ours && state != StorageState::absent) return state == StorageState::foreign && !newer_;
     if (engine_.setup().remember || (ours && erasure != Erasure::all)) return rewrite();
     return !ours || storage_.erase();
   }
@@ -5915,10 +5938,9 @@ class Disk {
     std::size_t first = 0;
     const Owner owner = readFirstLine(text, appId(), choice, first);
     const bool ours = isOurs(owner, text);
-    const bool newer = text.substr(0, first).find(' ' + std::string(appId()) + ' ') < first;
     if (!ours) text.clear();
     if (owner == Owner::us) text.erase(0, first);
-    return !failed && (ours || (owner == Owner::other && !newer));
+    return !failed && (ours || owner == Owner::other);
   }
   Consent unreadableChoice() {
     Lock lock(desk_.mutex);
@@ -5943,6 +5965,7 @@ class Disk {
     if (!fill(at)) return StorageState::failed;
     Consent choice = Consent::notAsked;
     const Owner owner = readFirstLine(scratch_.view(), appId(), choice, first);
+    newer_ = owner == Owner::newer;
     if (!isOurs(owner, scratch_.view())) return StorageState::foreign;
     if (owner == Owner::us) scratch_.dropFront(lesser(first + 1, scratch_.size()));
     {
@@ -6014,6 +6037,7 @@ class Disk {
   Buffer scratch_;
   bool ended_ = false;
   // Under the engine's lock:
+  bool newer_ = false;  // the file is ours, but of a format that a later version writes
   Erasure wanted_ = Erasure::none, done_ = Erasure::none;
   unsigned wishes_ = 0;  // how often something was wanted
   std::int64_t eraseRetryMs_ = INT64_MIN;
@@ -6154,7 +6178,7 @@ class Core : public std::enable_shared_from_this<Core> {
   }
   bool disable(Erasure erasure) {
     if (isForked()) return false;
-    if (!isConfigured()) return true;
+    if (!isConfigured()) return !isIdentifier(options_.appId) || !disk_.exists();
     {
       Lock lock(mutex_);
       tracking_ = false;
@@ -6824,8 +6848,9 @@ class Policy {
     std::string text = "Two ";
     if (!device && !user) text += "random identifiers";
     else if (device && user) text += "identifiers, given by the program,";
-    else text += "identifiers, a random one of the " + random + " and one of the " + given +
-                 " that the program gives,";
+    else
+      text += "identifiers, a random one of the " + random + " and one of the " + given +
+              " that the program gives,";
     text += " tell one device and one user from others";
     if (stores()) text += " over time; they are kept on the device.";
     else if (device && user) text += "; they are not kept on the device.";

@@ -1422,7 +1422,7 @@ inline std::string_view withoutNumber(std::string_view text, char mark) {
   const std::size_t at = text.rfind(mark);
   std::uint64_t number = 0;
   const bool found = at != std::string_view::npos && readUnsigned(text.substr(at + 1), number);
-  return found && number <= 0xFFFF ? text.substr(0, at) : text;
+  return found ? text.substr(0, at) : text;
 }
 
 inline bool isIp(std::string_view text, bool v4) {
@@ -1435,7 +1435,7 @@ inline bool isIp(std::string_view text, bool v4) {
   if (isIpv4(withoutNumber(text, ':'))) return v4;
   const std::size_t zone = text.find('%');
   const bool oneWord = text.find_first_of(" @[]~") == std::string_view::npos;
-  return oneWord && zone + 1 != text.size() && Ipv6(text.substr(0, zone)).isAddress();
+  return oneWord && Ipv6(text.substr(0, zone)).isAddress();
 }
 
 /// EUI-48 or EUI-64: pairs of hex digits between `:` or `-`, or fours between dots.
@@ -2111,7 +2111,7 @@ struct Event {
 /// written, behind `out`.
 inline bool isSameName(Buffer& out, std::string_view a, std::string_view b, Redaction redaction) {
   if (isSameText(a, b)) return true;
-  if (redaction == Redaction::none || !isPersonal(a) || !isPersonal(b)) return false;
+  if (redaction == Redaction::none || (!isPersonal(a) && !isPersonal(b))) return false;
   const std::size_t first = out.size();
   writeRedacted(out, a, redaction);
   const std::size_t second = out.size();

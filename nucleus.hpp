@@ -427,7 +427,7 @@ struct Options {
   /// on every device of the person. Else they are refused.
   detail::String anonymizeKey;
   Catalogue catalogue;           ///< the host's events, each with its purpose, for dataInventory()
-  bool strictCatalogue = false;  ///< true: an undeclared event, page or property is refused
+  bool strictCatalogue = false;  ///< true: what is undeclared is refused, but for errors
   std::int64_t reportIntervalMs = 20'000;     ///< between requests while anything is queued
   std::int64_t sessionTimeoutMs = 1'800'000;  ///< without a call; then a new session
   std::int64_t cutoffMs = 172'800'000;        ///< older events are dropped
@@ -486,7 +486,8 @@ class Client {
   /// Ends this session and begins the next.
   Outcome startSession() noexcept;
 
-  /// The user agrees: a new session begins. Does file work.
+  /// The user agrees: a new session begins. User id and properties are to be set again. Does file
+  /// work.
   void enableTracking() noexcept;
   /// The user declines: no request begins after it returned, and what was unsent is erased from
   /// memory and from the file, with user id and properties. True: durably. False: the file could
@@ -494,8 +495,9 @@ class Client {
   bool disableTracking() noexcept;
   bool trackingEnabled() const noexcept;
   Consent consent() const noexcept;
-  /// disableTracking(), and the ids and the file go too; enabling again starts as a new, unknown
-  /// user. True: durably. Does file work.
+  /// disableTracking(), and the ids and the file go too, but for a remembered refusal; enabling
+  /// again starts as a new, unknown user, unless the options give the ids. True: durably. Does file
+  /// work.
   bool forget() noexcept;
   /// All that is held about this user, in memory and in the file, as a JSON object: ids, user id,
   /// properties, choice, unsent events, where the file is. `"complete":false` where the file could
@@ -543,7 +545,7 @@ class DataInventory {
     std::string field;      ///< such as `userId` or `payload.stack`; of the host: `EVENT.property`
     std::string when;       ///< in which events, or where else
     std::string purpose;    ///< why
-    bool personal = false;  ///< may tell a person or a device from others
+    bool personal = false;  ///< known to tell a person or a device from others
   };
 
   const Row* begin() const noexcept { return rows_.get(); }
@@ -1937,7 +1939,7 @@ enum class Field : unsigned char {
 struct FieldRule {
   std::string_view key;  // as it is written; the first one follows the opening brace
   char kind;             // of its value: s string, n number, o object, a array, b boolean
-  bool personal;         // may tell a person or a device from others
+  bool personal;         // tells a person or a device from others, or may
   std::string_view when, purpose;
 };
 
@@ -1946,10 +1948,11 @@ constexpr std::string_view everyEvent = "every event", onStart = "init and error
                            inExport = "exportData() alone";
 
 constexpr FieldRule fieldRules[] = {
-    {"{\"type\":", 's', false, everyEvent, "what happened: a start, an event, a view, an error"},
+    {"{\"type\":", 's', false, everyEvent,
+     "what happened: a start, an event, a view, an error, another user"},
     {",\"name\":", 's', false, "events, views, errors", "which event, page, screen or error"},
     {",\"id\":", 'n', false, everyEvent, "a number by which the server confirms the event"},
-    {",\"date\":", 'n', false, everyEvent, "the time"},
+    {",\"date\":", 'n', false, everyEvent, "the time; of a start, half a second earlier"},
     {",\"payload\":", 'o', true, "events, views, errors, init, props",
      "the event's properties, the user's, or what is said of the error"},
     {",\"sessionId\":", 'n', false, everyEvent, "a random number for one stretch of use"},
@@ -1957,7 +1960,7 @@ constexpr FieldRule fieldRules[] = {
      "the program's own id of its user, or a hash of it"},
     {",\"anonId\":", 's', true, everyEvent, "an id that tells one user from another"},
     {",\"deviceId\":", 's', true, everyEvent, "an id that tells one device from another"},
-    {",\"client\":", 's', false, onStart, "the kind of this library: cpp"},
+    {",\"client\":", 's', false, onStart, "the kind of client: cpp"},
     {",\"platform\":", 's', false, onStart, "the kind of system"},
     {",\"osVersion\":", 's', false, onStart, "the version of the system"},
     {",\"totalRam\":", 'n', false, onStart, "the memory of the device in GB"},
@@ -1969,7 +1972,7 @@ constexpr FieldRule fieldRules[] = {
     {"{\"message\":", 's', true, "errors", "what the error says"},
     {",\"stack\":", 's', true, "errors", "where in the program it happened"},
     {",\"machineId\":", 's', true, "the heartbeat of a WebSocket", "the same as deviceId"},
-    {"{\"data\":", 'a', false, "every request", "the list of events"},
+    {"{\"data\":", 'a', true, "every request", "the list of events"},
     {"{\"appId\":", 's', false, onDevice,
      "which program it is; the address of a request has it too"},
     {",\"props\":", 'o', true, onDevice, "the user's properties"},
@@ -1978,7 +1981,7 @@ constexpr FieldRule fieldRules[] = {
     {",\"consent\":", 's', false, inExport, "the user's choice"},
     {",\"cacheFile\":", 's', true, inExport, "where the file on the device is"},
     {",\"complete\":", 'b', false, inExport, "whether all that is held could be read"},
-    {",\"events\":", 'a', false, inExport, "the events that wait to be sent"}};
+    {",\"events\":", 'a', true, inExport, "the events that wait to be sent"}};
 
 constexpr std::size_t fieldCount = sizeof fieldRules / sizeof fieldRules[0];
 constexpr std::size_t eventFieldCount = static_cast<std::size_t>(Field::moduleVersion) + 1;
@@ -5772,8 +5775,10 @@ class Disk {
 
   // ---- erasure; what is wanted is said under the engine's lock alone ----
 
+  /// Also what was erased before: another client of the file may have written it again.
   void want(Erasure erasure) {
     wanted_ = greater(wanted_, erasure);
+    done_ = Erasure::none;
     ++wishes_;
   }
   bool isErasureWanted() const { return wanted_ != Erasure::none && !engine_.tracking(); }
@@ -6855,7 +6860,9 @@ class Policy {
     if (stores()) text += " over time; they are kept on the device.";
     else if (device && user) text += "; they are not kept on the device.";
     else text += "; what is random in them is made anew at each start.";
-    return text + " The server may replace the user's. " + userId();
+    text += " Nucleus may replace the user's by one of its own.";
+    if (device || user) text += " One that the program gives may come back after it was erased.";
+    return text + ' ' + userId();
   }
   /// Whether an id that the host gives is not refused for what it holds.
   bool isUsed(const std::string& id) const {
@@ -6897,7 +6904,7 @@ class Policy {
     if (!stores()) return "Nothing is stored on the device.";
     return "What was not sent yet waits on the device, with the identifiers and the user's id and"
            " properties, " +
-           place() + " Events older than " + cutoff() + " are not sent any more.";
+           place() + " Events older than " + cutoff() + " are dropped as soon as the program runs.";
   }
   std::string place() const {
     if (options_.storage != nullptr) return "in a storage of the program's own.";
@@ -6998,18 +7005,15 @@ NUCLEUS_INLINE DataInventory dataInventory(const Options& options) {
 }
 NUCLEUS_INLINE std::string DataInventory::markdown() const {
   std::string text = detail::markdownOf(policy_, false) + '\n';
-  const auto table = [&](const char* title, std::size_t from, std::size_t to) {
-    if (from != to)
-      text += std::string("\n| ") + title + " | when | purpose | personal |\n|---|---|---|---|\n";
-    for (const Row* row = begin() + from; row != begin() + to; ++row) {
-      for (const std::string& cell : {row->field, row->when, row->purpose}) {
-        text += "| " + detail::markdownOf(cell, true) + ' ';
-      }
-      text += row->personal ? "| yes |\n" : "| no |\n";
+  if (ownRows_ != 0) text += "\n| field | when | purpose | personal |\n|---|---|---|---|\n";
+  for (const Row& row : *this) {
+    const auto index = static_cast<std::size_t>(&row - begin());
+    if (index == ownRows_) text += "\n| event | when | purpose |\n|---|---|---|\n";
+    for (const std::string& cell : {row.field, row.when, row.purpose}) {
+      text += "| " + detail::markdownOf(cell, true) + ' ';
     }
-  };
-  table("field", 0, ownRows_);
-  table("event", ownRows_, count_);
+    text += index >= ownRows_ ? "|\n" : row.personal ? "| yes |\n" : "| no |\n";
+  }
   return text;
 }
 NUCLEUS_INLINE std::string DataInventory::json() const {

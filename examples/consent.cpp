@@ -11,9 +11,10 @@ bool isYes(const char* question) {
 }
 
 // Erasing on Nucleus's servers takes a secret token, which never belongs in a program that users
-// have. Your own server holds it: send the ids there, and have it ask Nucleus.
-void askOurServerToErase(const std::string& data) {
-  std::cout << "to our own server, which has what was sent erased:\n" << data << '\n';
+// have. Your own server holds it: send the ids there, and have it ask Nucleus. False: not now.
+bool sendIdsToOurServer(const std::string& data) {
+  std::cout << "to our own server, which has what was sent erased, the ids in:\n" << data << '\n';
+  return true;
 }
 
 void ask(nucleus::Client& nucleus, const nucleus::Options& options) {
@@ -22,11 +23,13 @@ void ask(nucleus::Client& nucleus, const nucleus::Options& options) {
   else if (!nucleus.disableTracking()) std::cout << "Not erased yet; it is tried again.\n";
 }
 
-// The order matters: what is forgotten can no longer say whom to erase.
+// In this order: what is forgotten can no longer say whom to erase.
 void erase(nucleus::Client& nucleus) {
   const std::string data = nucleus.exportData();
-  askOurServerToErase(data);
-  std::cout << (nucleus.forget() ? "Erased.\n" : "Not erased yet; it is tried again.\n");
+  nucleus.disableTracking();  // nothing more is sent meanwhile
+  if (!sendIdsToOurServer(data)) std::cout << "We cannot reach our server; try again later.\n";
+  else if (nucleus.forget()) std::cout << "Erased.\n";
+  else std::cout << "Not erased yet; it is tried again.\n";
 }
 
 int main() {

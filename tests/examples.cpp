@@ -113,7 +113,7 @@ TEST_CASE("privacy_page.cpp prints the game's own events, as a page and as JSON"
   const Home home;
   const std::string page = home.run("privacy_page", "");
   CHECK(holds(page, "# Small Game"));
-  CHECK(holds(page, "| LEVEL\\_DONE.level | events, views | to see where players stop | no |\n"));
+  CHECK(holds(page, "| LEVEL\\_DONE.level | events, views | to see where players stop |\n"));
   const Json json = Json::parse(home.run("privacy_page", "", "--json"));
   CHECK(json.at("rows").back().at("field") == "props.difficulty");
 }

@@ -671,6 +671,25 @@ TEST_CASE("after forget() the export shows nothing, and there is no file, whatev
   CHECK(fakes::balanced(client.stats()));
 }
 
+TEST_CASE("forget() and disableTracking() erase again what another client wrote meanwhile") {
+  World world;
+  leaveEvents(world);
+  const std::string before = world.disk->file;
+  Client client(disabled(world));
+  const bool forgets = GENERATE(true, false);
+  const auto optOut = [&] { return forgets ? client.forget() : client.disableTracking(); };
+  CHECK(optOut());
+  world.disk->file = before;
+  world.disk->exists = true;
+  CHECK_FALSE(namesOf(shownBy(client)).empty());
+  world.disk->locked = true;
+  CHECK_FALSE(optOut());
+  world.disk->locked = false;
+  CHECK(optOut());
+  CHECK(namesOf(shownBy(client)).empty());
+  CHECK((forgets ? !world.disk->exists : world.disk->file.find("bob") == std::string::npos));
+}
+
 TEST_CASE("a remembered no leaves one line and no id, whatever the state") {
   World world;
   if (GENERATE(false, true)) leaveEvents(world);

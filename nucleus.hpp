@@ -501,8 +501,8 @@ class Client {
   bool forget() noexcept;
   /// All that is held about this user, in memory and in the file, as a JSON object: ids, user id,
   /// properties, choice, unsent events, where the file is. `"complete":false` where the file could
-  /// not be read, or holds what is still to be erased. Whatever the state, also before consent and
-  /// after shutdown(). Does file work.
+  /// not all be read, or holds what is erased elsewhere; "" where memory ran out. Whatever the
+  /// state, also before consent and after shutdown(). Does file work.
   std::string exportData() const noexcept;
 
   /// Sends now and waits. True: all that was accepted before the call was acknowledged. Cuts a
@@ -524,6 +524,7 @@ class Client {
  private:
   detail::Pointer<detail::Core> core_;
   Outcome coreless_ = Outcome::notConfigured;  // what calls answer where there is no core
+  bool unmade_ = false;                        // there was no memory for it
 };
 
 /// HMAC-SHA-256 of an identifier (RFC 2104, FIPS 180-4), as 22 characters of URL-safe base64. One
@@ -596,7 +597,9 @@ inline void Request::reply(Response) const noexcept {}
 
 inline Client::Client() noexcept = default;
 inline Client::Client(Options) noexcept {}
-inline Client::~Client() { static_cast<void>(core_), static_cast<void>(coreless_); }
+inline Client::~Client() {
+  static_cast<void>(core_), static_cast<void>(coreless_), static_cast<void>(unmade_);
+}
 inline Client::Client(Client&&) noexcept = default;
 inline Client& Client::operator=(Client&&) noexcept = default;
 
@@ -690,6 +693,11 @@ class Buffer {
   char* end() { return data_ + size_; }
 
   void clear() { cut(0); }
+  /// Nothing of it can be read in the memory any more.
+  void wipe() {
+    if (capacity_ != 0) std::memset(data_, 0, capacity_);
+    clear();
+  }
   void cut(std::size_t size) {
     size_ = size;
     full_ = false;
@@ -2483,6 +2491,8 @@ class Queue {
     *this = Queue(data_, capacity_, maxBytes_);
     return cleared;
   }
+  /// Nothing of what was in it can be read in its memory any more.
+  void wipe() { Buffer(data_, capacity_).wipe(); }
   void remove(std::size_t at) {
     Record record = load(at);
     if (record.has(inFile | writing) && !goneIds_.add(record.id, record.id)) lostTrack_ = true;
@@ -2760,10 +2770,9 @@ inline Owner readFirstLine(std::string_view text, std::string_view appId, Consen
   char hex[8];
   writeHex(hex, crc32(line.substr(0, line.size() - 9)));
   if (line.substr(line.size() - 8) != std::string_view(hex, 8)) return Owner::damaged;
-  Fixed<66> ours(" ");
-  ours.add(appId);
-  ours.add(' ');
-  return line.find(ours.view()) == std::string_view::npos ? Owner::other : Owner::newer;
+  std::string_view words = line;  // what it is, the format, whose
+  for (int i = 0; i < 2; ++i) words.remove_prefix(lesser(words.find(' '), words.size() - 1) + 1);
+  return words.substr(0, words.find(' ')) == appId ? Owner::newer : Owner::other;
 }
 
 /// A Retry-After that outlives the program.
@@ -2887,11 +2896,14 @@ class Held {
   void take(const Line& line) {
     EventFacts facts;
     State read;
-    const bool ofState = line.kind == 's' && readState(line.content, read);
-    if (ofState && sameString(read.appId, appId_)) state = trimmed(line.content);
-    const bool ofEvent = line.kind == 'e' || line.kind == 'f';
-    if (ofEvent && readEvent(line.content, facts)) takeEvent({facts.id, line.content});
-    if (line.kind == 'g') takeGone(line.content);
+    if (line.kind == 'g') return takeGone(line.content);
+    if (line.kind == 's') {
+      if (!readState(line.content, read)) damaged = true;
+      else if (sameString(read.appId, appId_)) state = trimmed(line.content);
+    } else {
+      if (readEvent(line.content, facts)) takeEvent({facts.id, line.content});
+      else damaged = true;
+    }
   }
   /// One that an append left twice is one.
   void takeEvent(const Entry& entry) {
@@ -2933,7 +2945,7 @@ struct CacheFile {
   bool stateChanged = false;
   bool freshLine = false;    // the end of the file may be torn
   bool mustRewrite = false;  // the file lacks what appending cannot mend
-  bool holdsErased = false;  // until that is done
+  bool holdsMore = false;    // than memory: what is to be erased, or cannot be read
   bool unsynced = false;
   bool appendedTo = false;              // since it was written whole
   std::int64_t pendingSinceMs = never;  // something is in memory alone
@@ -3370,6 +3382,7 @@ struct Setup {
   Redaction redaction = Redaction::all;
   Limits limits;
   bool webSocket = false, canSend = false, remember = false, tellsUpdate = false;
+  bool refusesPersonalUsers = true;  // unless they are hashed
 };
 
 class Engine {
@@ -3425,8 +3438,10 @@ class Engine {
     consent = Consent::refused;
     tracking_ = inFlight_ = false;
     erasedEvents_ += queue_.clear();
-    identity.userId.clear();
-    identity.props.clear();
+    if (nextId_ != 0) queue_.wipe();  // else there was never anything
+    identity.userId.wipe();
+    identity.props.wipe();
+    tail_.wipe();
     customData.clear();
     latestVersion.clear();
     session_.open = false;
@@ -3436,8 +3451,8 @@ class Engine {
   /// And every id.
   void forget() {
     disable();
-    identity.deviceId.clear();
-    identity.anonId.clear();
+    identity.deviceId.wipe();
+    identity.anonId.wipe();
     nextId_ = 0;
   }
   Outcome accept(const Event& event, Moment now) {
@@ -3463,7 +3478,7 @@ class Engine {
     if (isPersonal(id) && !setup_.anonymizeKey.empty()) {
       writeAnonymized(hashed, id, setup_.anonymizeKey);
       id = hashed.view();
-    } else if (setup_.redaction != Redaction::none && isPersonal(id)) {
+    } else if (setup_.refusesPersonalUsers && isPersonal(id)) {
       return refuseUser(now);
     }
     if (!fitsTail(id)) return tooLarge("userId");
@@ -3474,6 +3489,9 @@ class Engine {
     changeState(now);
     writeTail();
     return accept({Type::userId}, now);
+  }
+  bool isRefused(std::string_view id) const {
+    return setup_.redaction != Redaction::none && isPersonal(id);
   }
   /// Nobody is better than the one before.
   Outcome refuseUser(Moment now) {
@@ -3619,7 +3637,7 @@ class Engine {
     file.opened = true;
     file.known = file.known || state == StorageState::ready;
     file.state = state;
-    if (stale && state == StorageState::ready) file.mustRewrite = file.holdsErased = true;
+    if (stale && state == StorageState::ready) file.mustRewrite = file.holdsMore = true;
     if (state == StorageState::ready || state == StorageState::absent) return;
     const bool foreign = state == StorageState::foreign;
     file.retryAtMs = now.steadyMs + (foreign ? CacheFile::rewriteGapMs : CacheFile::retryMs);
@@ -3658,7 +3676,7 @@ class Engine {
     file.state = StorageState::ready;
     file.bytes = bytes;
     file.mustRewrite = file.unsynced = file.freshLine = file.urgent = file.appendedTo = false;
-    file.holdsErased = false;
+    file.holdsMore = false;
     file.lastRewriteMs = file.lastSyncMs = now.steadyMs;
     noteGone(now);
   }
@@ -3707,7 +3725,7 @@ class Engine {
   /// There is no file any more.
   void fileLost(Moment now) {
     unfile();
-    file.opened = file.known = file.mustRewrite = file.holdsErased = file.unsynced = false;
+    file.opened = file.known = file.mustRewrite = file.holdsMore = file.unsynced = false;
     file.state = StorageState::absent;
     file.bytes = 0;
     changeState(now);
@@ -3719,7 +3737,7 @@ class Engine {
     if (!done) notices.add(Notice::storageFailed);
   }
   void fileClosed() {
-    file.opened = file.known = file.mustRewrite = file.holdsErased = false;
+    file.opened = file.known = file.mustRewrite = file.holdsMore = false;
     file.unsynced = file.urgent = false;
     file.state = StorageState::absent;
   }
@@ -3922,8 +3940,9 @@ class Engine {
   bool isNamed(std::string_view rawName, Properties properties) {
     char* const memory = room() + limits_.propsBytes();
     for (const Property& property : properties) {
-      if (!isSayable(property.value)) continue;
       Buffer name(memory, limits_.propsBytes());
+      if (!isSayable(property.value)) continue;
+      if (isRepeated(name, property, properties, setup_.redaction)) continue;
       writeRedacted(name, property.name, setup_.redaction);
       if (name.view().substr(1, name.size() - 2) == rawName) return true;
     }
@@ -3949,11 +3968,10 @@ class Engine {
     Buffer* const target = detected(property.name);
     if (target == nullptr) return;
     Fixed<64> text;
-    if (target == &identity.deviceId && setup_.redaction != Redaction::none &&
-        isPersonal(property.value.text())) {
+    if (target == &identity.deviceId && isRefused(property.value.text())) {
       return notices.add(Notice::personalId, property.name);
     }
-    if (property.value.kind() == Value::Kind::text) addDetected(text, property.value.text());
+    if (property.value.kind() == Value::Kind::text) addDetected(text, property);
     else if (isSayable(property.value)) writeValue(text, property.value);
     const bool fits = target != &identity.deviceId ||
                       fitsTail(identity.userId.view(), text.size() + identity.anonId.size());
@@ -3965,8 +3983,8 @@ class Engine {
   }
 
   /// Nothing of it is left out, or it is too much.
-  void addDetected(Buffer& to, std::string_view text) const {
-    Pieces pieces(text, redactionOf("version", setup_.redaction));
+  void addDetected(Buffer& to, const Property& property) const {
+    Pieces pieces(property.value.text(), redactionOf(property.name, setup_.redaction));
     for (std::string_view piece; pieces.next(piece);) to.add(piece);
   }
 
@@ -4323,6 +4341,7 @@ class Engine {
   void countDamagedRecord() {
     ++droppedDamaged_;
     ++accepted_;
+    file.holdsMore = true;
     notices.add(Notice::damaged);
   }
   void loadLine(const Line& line, bool idsOnly, Moment now) {
@@ -4340,7 +4359,7 @@ class Engine {
     State state;
     if (!readState(content, state) || !sameString(state.appId, setup_.appId)) return;
     loading_.barrier = state.barrier;
-    if (idsOnly) file.mustRewrite = file.holdsErased = true;
+    if (idsOnly) file.mustRewrite = file.holdsMore = true;
     if (!loading_.takesState) return;
     const auto copy = [](Buffer& to, std::string_view raw) {
       to.clear();
@@ -4350,7 +4369,10 @@ class Engine {
     copy(identity.deviceId, state.deviceId);
     copy(identity.anonId, state.anonId);
     copy(identity.userId, idsOnly ? std::string_view() : state.userId);
-    if (!isIdentifier(identity.anonId.view())) identity.anonId.clear();
+    if (isRefused(identity.deviceId.view())) identity.deviceId.clear();
+    if (!isIdentifier(identity.anonId.view()) || isRefused(identity.anonId.view())) {
+      identity.anonId.clear();
+    }
     if (!fitsTail(identity.userId.view())) identity.userId.clear();
     identity.props.clear();
     if (!idsOnly && state.props.size() <= identity.props.capacity()) {
@@ -4394,7 +4416,7 @@ class Engine {
     }
     droppedPersonalData_ += dropped;
     notices.add(Notice::personalFile, {}, dropped);
-    file.mustRewrite = file.holdsErased = true;
+    file.mustRewrite = file.holdsMore = true;
   }
   void loadEvent(const Line& line, Moment now) {
     EventFacts facts;
@@ -5762,7 +5784,7 @@ class Disk {
     const bool readable = mirrored || readWhole(text, choice);
     held.read(text);
     Lock lock(desk_.mutex);
-    const bool complete = readable && !held.damaged && !engine_.file.holdsErased;
+    const bool complete = readable && !held.damaged && !engine_.file.holdsMore;
     if (engine_.consent != Consent::notAsked) choice = engine_.consent;
     std::string json = engine_.exported(held, mirrored || !readable, desk_.now());
     Fixed<64> tail;
@@ -5928,6 +5950,10 @@ class Disk {
   }
   /// Without its first line, as it stands. False where it cannot be read, or is not understood.
   bool readWhole(std::string& text, Consent& choice) {
+    struct Closing {
+      HostStorage& storage;
+      ~Closing() { storage.close(); }
+    } const closing{storage_};
     const StorageState state = storage_.open();
     const bool readable = state == StorageState::ready || state == StorageState::locked;
     bool more = readable, failed = state == StorageState::failed;
@@ -5939,7 +5965,6 @@ class Disk {
       text.resize(at + piece.size());
       more = !piece.empty();
     }
-    storage_.close();
     std::size_t first = 0;
     const Owner owner = readFirstLine(text, appId(), choice, first);
     const bool ours = isOurs(owner, text);
@@ -6009,7 +6034,19 @@ class Disk {
   }
   bool isOurs(Owner owner, std::string_view text) const {
     return owner == Owner::us || text.empty() ||
-           (owner == Owner::damaged && (isTornFirstLine(text) || namesUs(text)));
+           (owner == Owner::damaged &&
+            (isTornFirstLine(text) || isDamagedFirstLine(text) || namesUs(text)));
+  }
+  /// Whether a file begins with our first line, but for one byte.
+  bool isDamagedFirstLine(std::string_view text) const {
+    for (const Consent consent : {Consent::notAsked, Consent::granted, Consent::refused}) {
+      Fixed<128> expected;
+      writeFirstLine(expected, appId(), consent);
+      std::size_t i = 0, wrong = text.size() < expected.size() ? 2 : 0;
+      for (; wrong < 2 && i < expected.size(); ++i) wrong += text[i] != expected.view()[i];
+      if (wrong < 2) return true;
+    }
+    return false;
   }
   /// Whether a file ends within what would be our first line.
   bool isTornFirstLine(std::string_view text) const {
@@ -6025,8 +6062,8 @@ class Disk {
       Line line;
       State state;
       std::size_t bytes = 0;
-      if (readLine(text, line, bytes) && line.kind == 's' && readState(line.content, state) &&
-          sameString(state.appId, appId())) {
+      if (readLine(text, line, bytes) && toLower(line.kind) == 's' &&
+          readState(line.content, state) && sameString(state.appId, appId())) {
         return true;
       }
       text.remove_prefix(lesser(text.find('\n'), text.size() - 1) + 1);
@@ -6196,6 +6233,7 @@ class Core : public std::enable_shared_from_this<Core> {
     Lock files(disk_.mutex);
     const bool erased = disk_.erase();
     Lock lock(mutex_);
+    if (phase_ == Phase::closed) keepStats();
     wakeWorker();
     return erased;
   }
@@ -6203,8 +6241,7 @@ class Core : public std::enable_shared_from_this<Core> {
     if (!isIdentifier(options_.appId)) return "{}";
     if (isForked() || !isConfigured()) return "{\"complete\":false}";
     Lock files(disk_.mutex);
-    const bool isFile = options_.offlineCache && options_.storage == nullptr;
-    return disk_.exported(isFile ? cachePath(options_) : std::string());
+    return disk_.exported(path_);
   }
   bool tracking() const { return tracking_.load() && !isClosed(); }
   Consent consent() {
@@ -6321,6 +6358,8 @@ class Core : public std::enable_shared_from_this<Core> {
     const bool good = isIdentifier(options_.anonId) && !isRefusedId(options_.anonId);
     setup.anonId = good ? options_.anonId : std::string();
     if (options_.anonymizeKey.size() >= leastKey) setup.anonymizeKey = options_.anonymizeKey;
+    setup.refusesPersonalUsers =
+        options_.personalData == PersonalData::redact || !options_.anonymizeKey.empty();
     setup.limits = checked_.limits;
     setup.webSocket = isWebSocket(options_.endpoint);
     setup.canSend = static_cast<bool>(options_.transport);
@@ -6331,22 +6370,26 @@ class Core : public std::enable_shared_from_this<Core> {
   bool isRefusedId(const std::string& id) const {
     return options_.personalData == PersonalData::redact && isPersonal(id);
   }
-  std::shared_ptr<Storage> chooseStorage() const {
+  std::shared_ptr<Storage> chooseStorage() {
     if (!options_.offlineCache) return nullptr;
     if (options_.storage != nullptr) return options_.storage;
-    return makeFileStorage(cachePath(options_));
+    path_ = cachePath(options_);
+    auto storage = makeFileStorage(path_);
+    if (storage == nullptr) path_.clear();
+    return storage;
   }
   void detect() {
-    const Redaction redaction = redactionOf("version", engine_.setup().redaction);
-    const auto set = [&](Buffer& to, const std::string& given, const std::string& detected) {
-      addRedacted(to, given.empty() ? detected : given, redaction);
-    };
+    const Redaction ofText = engine_.setup().redaction;
+    const Redaction ofVersion = redactionOf("version", ofText);
     Device& device = engine_.device;
-    set(device.version, options_.version, {});
-    set(device.locale, options_.locale, systemLocale());
-    set(device.platform, options_.platform, std::string(systemName));
-    set(device.osVersion, options_.osVersion, systemVersion());
-    set(device.arch, std::string(systemArch), {});
+    const auto orElse = [](const std::string& given, const std::string& detected) {
+      return given.empty() ? detected : given;
+    };
+    addRedacted(device.version, options_.version, ofVersion);
+    addRedacted(device.locale, orElse(options_.locale, systemLocale()), ofText);
+    addRedacted(device.platform, orElse(options_.platform, std::string(systemName)), ofText);
+    addRedacted(device.osVersion, orElse(options_.osVersion, systemVersion()), ofVersion);
+    device.arch.add(systemArch);
     device.totalRamGb = (systemRamBytes() + (1u << 29)) >> 30;
   }
   void beginTracking() {
@@ -6426,9 +6469,11 @@ class Core : public std::enable_shared_from_this<Core> {
     const bool ofUser = event.type == Type::props;
     if (!options_.strictCatalogue) return true;
     if (!ofUser && event.type != Type::event && event.type != Type::view) return true;
-    const DeclaredEvent* const declared = findNamed(
-        options_.catalogue.events, options_.catalogue.count, ofUser ? "props" : event.name);
-    if (declared == nullptr && !ofUser) return note(Notice::unknownEvent, event.name), false;
+    constexpr std::string_view user = "props";  // the entry that is no event
+    const DeclaredEvent* const declared =
+        findNamed(options_.catalogue.events, options_.catalogue.count, ofUser ? user : event.name);
+    if (!ofUser && (declared == nullptr || event.name == user))
+      return note(Notice::unknownEvent, event.name), false;
     for (const Property& property : event.properties) {
       if (ofUser && engine_.isDetected(property.name)) continue;
       if (declared != nullptr && findNamed(declared->properties, declared->count, property.name)) {
@@ -6470,7 +6515,8 @@ class Core : public std::enable_shared_from_this<Core> {
       outcome = action(at);
       if (sleepsUntilMs_ > dueMs()) wakeWorker();
     }
-    if (outcome == Outcome::ok && (urgent || checked_.limits.cacheDelayMs == 0)) {
+    const bool changed = outcome == Outcome::ok || outcome == Outcome::personalData;
+    if (changed && (urgent || checked_.limits.cacheDelayMs == 0)) {
       withFile([this] { return disk_.store(false); });
     }
     return outcome;
@@ -6766,12 +6812,16 @@ class Core : public std::enable_shared_from_this<Core> {
     disk_.end();
     Lock lock(mutex_);
     safe_ = inert_ || engine_.queueEmpty() || (disk_.exists() && engine_.allFiled());
+    tracking_ = false;
+    phase_ = Phase::closed;
+    keepStats();
+    settled_.notify();
+  }
+  /// The last ones.
+  void keepStats() {
     engine_.fill(last_, now());
     last_.trackingEnabled = false;
     last_.nextRequestInMs = -1;
-    tracking_ = false;
-    phase_ = Phase::closed;
-    settled_.notify();
   }
 
   Options options_;
@@ -6782,6 +6832,7 @@ class Core : public std::enable_shared_from_this<Core> {
   Desk desk_;
   Engine& engine_ = desk_.engine;  // under mutex_
   Mutex& mutex_ = desk_.mutex;
+  std::string path_;  // of the file; "" where there is none
   Disk disk_;
   std::shared_ptr<std::atomic<unsigned>> epoch_ = std::make_shared<std::atomic<unsigned>>(1u);
   Signal wake_, settled_;
@@ -6871,7 +6922,7 @@ class Policy {
   }
   std::string userId() const {
     const bool hashes = options_.anonymizeKey.size() >= leastKey;
-    if (!hashes && options_.personalData == PersonalData::allow) {
+    if (options_.anonymizeKey.empty() && options_.personalData == PersonalData::allow) {
       return "A user's id is kept and sent as the program gives it.";
     }
     const std::string personal =
@@ -7066,13 +7117,16 @@ NUCLEUS_INLINE Client::Client(Options options) noexcept {
     return core;
   };
   core_ = detail::attempt(make, std::shared_ptr<detail::Core>());
+  unmade_ = core_ == nullptr;
 }
 NUCLEUS_INLINE Client::Client(Client&& other) noexcept
-    : core_(std::move(other.core_)), coreless_(std::exchange(other.coreless_, Outcome::shutDown)) {}
+    : core_(std::move(other.core_)), coreless_(std::exchange(other.coreless_, Outcome::shutDown)),
+      unmade_(std::exchange(other.unmade_, false)) {}
 NUCLEUS_INLINE Client& Client::operator=(Client&& other) noexcept {
   Client moved(std::move(other));  // and takes over what is replaced, which ends with it
   core_.swap(moved.core_);
   std::swap(coreless_, moved.coreless_);
+  std::swap(unmade_, moved.unmade_);
   return *this;
 }
 NUCLEUS_INLINE Client::~Client() {
@@ -7130,19 +7184,22 @@ NUCLEUS_INLINE void Client::enableTracking() noexcept {
   if (core_) core_->enable();
 }
 NUCLEUS_INLINE bool Client::disableTracking() noexcept {
-  return !core_ || core_->disable(detail::Erasure::unsent);
+  return core_ ? core_->disable(detail::Erasure::unsent) : !unmade_;
 }
 NUCLEUS_INLINE bool Client::trackingEnabled() const noexcept { return core_ && core_->tracking(); }
 NUCLEUS_INLINE Consent Client::consent() const noexcept {
   return core_ ? core_->consent() : Consent::notAsked;
 }
 NUCLEUS_INLINE bool Client::forget() noexcept {
-  return !core_ || core_->disable(detail::Erasure::all);
+  return core_ ? core_->disable(detail::Erasure::all) : !unmade_;
 }
 
 NUCLEUS_INLINE std::string Client::exportData() const noexcept {
-  const auto show = [this] { return core_ ? core_->exportData() : std::string("{}"); };
-  return detail::attempt(show, std::string("{\"complete\":false}"));
+  const auto show = [this]() -> std::string {
+    if (core_) return core_->exportData();
+    return unmade_ ? "{\"complete\":false}" : "{}";
+  };
+  return detail::attempt(show, std::string());
 }
 
 NUCLEUS_INLINE bool Client::flush(std::int64_t timeoutMs) noexcept {

@@ -318,3 +318,10 @@ TEST_CASE("a name that may not be is refused as such, also with a strict catalog
   CHECK(client.track("nucleus:view") == Outcome::reservedName);
   CHECK(client.page("init") == Outcome::reservedName);
 }
+
+TEST_CASE("the entry of the user's properties declares no event") {
+  World world;
+  Client client(strict(world));
+  CHECK(client.track("props") == Outcome::unknownEvent);
+  CHECK(client.page("props") == Outcome::unknownEvent);
+}

@@ -39,8 +39,11 @@ namespace {
 
 thread_local bool counting = false;
 thread_local std::size_t allocations = 0, allocatedBytes = 0;
+thread_local std::size_t allowed = SIZE_MAX;  // more fail, while they are counted
+thread_local bool failed = false;             // one has
 
 void* allocate(std::size_t bytes) noexcept {
+  if (counting && allocations >= allowed) return failed = true, nullptr;
   if (counting) ++allocations, allocatedBytes += bytes;
   return std::malloc(bytes == 0 ? 1 : bytes);
 }
@@ -2425,4 +2428,76 @@ TEST_CASE("a callback within a callback of another client is inside both") {
   CHECK(flushed == 0);
   CHECK(outer.server->bodies.empty());
   CHECK(client.stats().requests == 1);  // the callback began none
+}
+
+// ---- where memory runs out ----
+
+namespace {
+
+/// Calls `action` with ever more allocations allowed, and `check` after each, until none failed.
+template <class Action, class Check>
+void withFewAllocations(Action&& action, Check&& check) {
+  for (std::size_t most = 0;; ++most) {
+    CAPTURE(most);
+    allocations = 0;
+    allowed = most;
+    failed = false;
+    counting = true;
+    action();
+    counting = false;
+    allowed = SIZE_MAX;
+    check(!failed);
+    if (!failed) return;
+    REQUIRE(most < 1'000);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("an export for which memory runs out is empty, or says so, and leaves nothing open") {
+  World world;
+  nucleus::Options options = world.options();
+  {
+    Client earlier(options);
+    earlier.track("A");
+    earlier.shutdown(0);
+  }
+  options.disableTracking = GENERATE(true, false);
+  Client client(options);
+  const void* const holder = world.disk->holder;
+  std::string shown;
+  withFewAllocations([&] { shown = client.exportData(); },
+                     [&](bool enough) {
+                       CHECK(world.disk->holder == holder);
+                       CHECK((enough || shown.empty() || contains(shown, "\"complete\":false")));
+                     });
+  CHECK(contains(shown, "\"complete\":true"));
+}
+
+TEST_CASE("a client for which memory ran out does not claim to have erased, nor to show all") {
+  World world;
+  nucleus::Options options = world.options();
+  options.disableTracking = true;
+  {
+    nucleus::Options before = world.options();
+    before.transport = nullptr;
+    Client(before).track("A");
+  }
+  std::optional<nucleus::Options> copy;
+  std::optional<Client> client;
+  const auto renew = [&] { client.reset(), copy.emplace(options); };
+  renew();
+  withFewAllocations([&] { client.emplace(std::move(*copy)); },
+                     [&](bool enough) {
+                       if (enough) return;
+                       const std::string file = world.disk->file;
+                       const bool unmade = !contains(client->exportData(), "\"events\"");
+                       if (unmade) CHECK(contains(client->exportData(), "\"complete\":false"));
+                       if (unmade) CHECK_FALSE(client->disableTracking());
+                       if (unmade) CHECK_FALSE(client->forget());
+                       CHECK(world.disk->file == file);
+                       renew();
+                     });
+  CHECK(client->forget());
+  CHECK_FALSE(world.disk->exists);
 }

@@ -436,6 +436,13 @@ TEST_CASE("NaN, infinity and a null text are left out and counted") {
   CHECK(wire.world.told("invalid-value") == 7);
 }
 
+TEST_CASE("a property of the user stays where the last new value of it cannot be sent") {
+  Wire wire;
+  wire.client.setProps({{"a", 1}});
+  wire.client.setProps({{"a", 2}, {"a", std::numeric_limits<double>::quiet_NaN()}});
+  CHECK(fakes::Json::parse(wire.client.exportData()).at("props") == fakes::Json{{"a", 1}});
+}
+
 TEST_CASE("a null text elsewhere is empty") {
   const char* const null = nullptr;
   Wire wire;

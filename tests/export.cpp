@@ -921,6 +921,161 @@ TEST_CASE("what was kept under a rule that is as strict, or stricter, is kept") 
   CHECK(fakes::balanced(client.stats()));
 }
 
+TEST_CASE("ids kept under allow that are personal are drawn anew under redact") {
+  World world;
+  {
+    nucleus::Options options = under(world, PersonalData::allow);
+    const bool inOptions = GENERATE(true, false);
+    if (inOptions) options.deviceId = "bob@example.com";
+    if (inOptions) options.anonId = "aa-bb-cc-dd-ee-ff";
+    Client client(options);
+    if (!inOptions) client.setProps({{"deviceId", "bob@example.com"}});
+    world.pass(client, 5'000);
+  }
+  world.server->bodies.clear();
+  Client client(under(world, PersonalData::redact));
+  world.pass(client, 5'000);
+  REQUIRE(world.server->bodies.size() == 1);
+  CHECK_FALSE(holds(world.server->bodies[0], "bob@"));
+  CHECK_FALSE(holds(world.server->bodies[0], "aa-bb"));
+  CHECK(client.persist());
+  CHECK_FALSE(holds(world.disk->file, "bob@"));
+}
+
+// ---- a damaged first line ----
+
+TEST_CASE("one damaged byte in the first line hides nothing from the user, and is mended") {
+  const PersonalData personal = GENERATE(PersonalData::redact, PersonalData::allow);
+  World world;
+  leaveEvents(world, personal);
+  world.disk->file[static_cast<std::size_t>(GENERATE(0, 3, 14, 18, 25, 33, 35))] ^= 1;
+  nucleus::Options options = under(world, personal);
+  SECTION("the events are loaded") {
+    Client client(options);
+    CHECK(client.stats().storage == nucleus::StorageState::ready);
+    CHECK(namesOf(shownBy(client)) == joined(left, {"init"}));
+  }
+  SECTION("the file can be erased") {
+    options.disableTracking = true;
+    Client client(options);
+    CHECK(client.forget());
+    CHECK_FALSE(world.disk->exists);
+  }
+}
+
+TEST_CASE("a remembered choice with one damaged byte is a no, and the next one is remembered") {
+  World world;
+  nucleus::Options options = world.options();
+  options.rememberTrackingChoice = options.disableTracking = true;
+  CHECK(Client(options).disableTracking());
+  world.disk->file[static_cast<std::size_t>(GENERATE(3, 20, 30))] ^= 1;
+  {
+    Client client(options);
+    CHECK(client.consent() == nucleus::Consent::refused);
+    client.enableTracking();
+    CHECK(client.stats().storage == nucleus::StorageState::ready);
+  }
+  Client client(options);
+  CHECK(client.consent() == nucleus::Consent::granted);
+  CHECK(client.forget());
+  CHECK(holds(world.disk->file, " refused "));
+}
+
+TEST_CASE("another app's file is not taken for a newer one of ours, whatever the app is called") {
+  World world;
+  detail::Fixed<128> line;
+  detail::writeFirstLine(line, "other", nucleus::Consent::granted);
+  world.disk->exists = true;
+  world.disk->file = std::string(line.view());
+  nucleus::Options options = world.options();
+  options.appId = GENERATE("granted", "1");
+  Client client(options);
+  CHECK(client.forget());
+  CHECK(world.disk->file == line.view());
+}
+
+TEST_CASE("a file of ours that a later version wrote is not touched, nor claimed to be erased") {
+  World world;
+  std::string line = "nucleus-cache 2 test-app - ";
+  char hex[8];
+  detail::writeHex(hex, detail::crc32(line.substr(0, line.size() - 1)));
+  world.disk->exists = true;
+  world.disk->file = line + std::string(hex, 8) + "\nwhatever comes then\n";
+  const std::string before = world.disk->file;
+  Client client(disabled(world));
+  CHECK_FALSE(client.forget());
+  CHECK_FALSE(client.disableTracking());
+  world.pass(client, 120'000, 1'000);
+  CHECK(world.told("erase-failed") > 0);
+  CHECK(world.disk->file == before);
+  CHECK(shownBy(client).at("complete") == false);
+}
+
+// ---- what is not shown ----
+
+TEST_CASE("a record that was not understood is not claimed to be shown, before consent and after") {
+  World world;
+  leaveEvents(world);
+  const auto row = GENERATE(as<std::string>{}, "a damaged one", "one of an unknown form");
+  CAPTURE(row);
+  if (row == "a damaged one") world.disk->file[world.disk->file.find("\"A\"") + 1] = 'X';
+  else
+    world.disk->file += record('e', R"({"type":"event","id":77,"sessionId":12345678,"mail":"x"})");
+  Client client(disabled(world));
+  CHECK(shownBy(client).at("complete") == false);
+  client.enableTracking();
+  CHECK(shownBy(client).at("complete") == false);
+}
+
+TEST_CASE("an event of an earlier run that is too large now is not claimed to be shown") {
+  World world;
+  {
+    nucleus::Options options = world.options();
+    options.transport = nullptr;
+    Client client(options);
+    client.track("A", {{"text", std::string(5'000, 'x')}});
+    client.shutdown(0);
+  }
+  nucleus::Options options = world.options();
+  options.maxEventBytes = 1'024;
+  const Client client(options);
+  REQUIRE(holds(world.disk->file, "xxxx"));
+  CHECK(shownBy(client).at("complete") == false);
+}
+
+TEST_CASE("after shutdown() stats() follows what forget() erases") {
+  World world;
+  nucleus::Options options = world.options();
+  options.transport = nullptr;
+  Client client(options);
+  client.track("A");
+  client.shutdown(0);
+  CHECK(client.stats().queuedEvents == 2);
+  CHECK(client.forget());
+  const nucleus::Stats stats = client.stats();
+  CHECK(stats.queuedEvents == 0);
+  CHECK(stats.erasedEvents == 2);
+  CHECK(stats.cacheBytes == 0);
+  CHECK(stats.consent == nucleus::Consent::refused);
+  CHECK(fakes::balanced(stats));
+}
+
+TEST_CASE("after forget() nothing of the user can be read in the memory that the host gave") {
+  World world;
+  std::string memory(60'000, '\0');
+  nucleus::Options options = world.options();
+  options.memory = {memory.data(), memory.size()};
+  options.offlineCache = GENERATE(true, false);
+  Client client(options);
+  client.setUserId("user-seven");
+  client.setProps({{"plan", "hidden"}});
+  client.track("SECRET", {{"a", "hidden"}});
+  REQUIRE(holds(memory, "hidden"));
+  CHECK(client.forget());
+  CHECK_FALSE(holds(memory, "user-seven"));
+  CHECK_FALSE(holds(memory, "hidden"));
+}
+
 // ---- a real file ----
 
 namespace {
@@ -957,7 +1112,21 @@ class Place {
 
 }  // namespace
 
-#if !defined(_WIN32)  // where a name may hold quotes
+#if !defined(_WIN32)
+TEST_CASE("where the file is does not change with the environment") {
+  const Place place;
+  World world;
+  nucleus::Options options = disabled(world);
+  options.storage = nullptr;
+  setenv("XDG_DATA_HOME", fs::path(place.path()).parent_path().c_str(), 1);
+  const Client client(options);
+  const Json before = shownBy(client).at("cacheFile");
+  setenv("XDG_DATA_HOME", "/elsewhere", 1);
+  CHECK(shownBy(client).at("cacheFile") == before);
+  unsetenv("XDG_DATA_HOME");
+}
+
+// Where a name may hold quotes.
 TEST_CASE("with a real file the export says where it is, and makes and changes none") {
   const Place place;
   World world;

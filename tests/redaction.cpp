@@ -779,6 +779,41 @@ TEST_CASE("a key of less than 16 bytes is told of and not used") {
   }
 }
 
+TEST_CASE("a short key hashes nobody, and lets nobody through under PersonalData::allow either") {
+  fakes::World world;
+  nucleus::Options options = world.options();
+  options.personalData = PersonalData::allow;
+  options.anonymizeKey = "short";
+  nucleus::Client client(options);
+  CHECK(client.setUserId("bob@example.com") == Outcome::personalData);
+  CHECK(nucleus::dataInventory(options).policy().find("is not used") != std::string::npos);
+}
+
+TEST_CASE("locale and platform are no versions: an IP address does not stay in them") {
+  fakes::World world;
+  nucleus::Options options = world.options();
+  options.locale = "203.0.113.9";
+  options.platform = "203.0.113.8";
+  nucleus::Client client(options);
+  client.setProps({{"locale", "203.0.113.7"}});
+  client.trackError("E", "message");
+  world.pass(client, 5'000);
+  REQUIRE(world.server->bodies.size() == 1);
+  CHECK(world.server->bodies[0].find("203.0.113") == std::string::npos);
+}
+
+TEST_CASE("a refused user id leaves the file too before the call returns, where it is so wanted") {
+  fakes::World world;
+  nucleus::Options options = world.options();
+  options.cacheDelayMs = 0;
+  nucleus::Client client(options);
+  client.setUserId("carl");
+  CHECK(client.setUserId("bob@example.com") == Outcome::personalData);
+  const std::size_t last = world.disk->file.rfind("\ns ");
+  REQUIRE(last != std::string::npos);
+  CHECK(world.disk->file.substr(last).find("carl") == std::string::npos);
+}
+
 TEST_CASE("a personal deviceId or anonId of the options is told of and not used") {
   for (const char* id : {"ann@example.org", "/home/ann", "192.168.0.1", "00-1b-44-11-3a-b7"}) {
     CAPTURE(id);

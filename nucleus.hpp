@@ -501,8 +501,8 @@ class Client {
   bool forget() noexcept;
   /// All that is held about this user, in memory and in the file, as a JSON object: ids, user id,
   /// properties, choice, unsent events, where the file is. `"complete":false` where the file could
-  /// not all be read, or holds what is erased elsewhere; "" where memory ran out. Whatever the
-  /// state, also before consent and after shutdown(). Does file work.
+  /// not all be read, or still holds what is to go; "" where memory ran out. Whatever the state,
+  /// also before consent and after shutdown(). Does file work.
   std::string exportData() const noexcept;
 
   /// Sends now and waits. True: all that was accepted before the call was acknowledged. Cuts a

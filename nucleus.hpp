@@ -449,8 +449,9 @@ struct Options {
 };
 
 // ==== 4. Client ==== the one object ====
-// Movable. Every member may be called from any thread and none throws. Calls that track take no
-// lock that is held during file or network work; those that say so wait for the file.
+// Movable. Every member may be called from any thread and none throws; moving, like destroying, is
+// for a thread that has the client to itself. Calls that track take no lock that is held during file
+// or network work; those that say so wait for the file.
 
 class Client {
  public:

@@ -5268,13 +5268,16 @@ inline bool removeFile(const Path& path) { return ::unlink(path.c_str()) == 0 ||
 inline bool replaceFile(const Path& from, const Path& to) {
   return std::rename(from.c_str(), to.c_str()) == 0;
 }
-inline void makeFolder(const char* path) { ::mkdir(path, 0700); }
 inline bool syncFolder(const Path& folder) {
   const int handle = ::open(folder.c_str(), O_RDONLY | O_CLOEXEC);
   if (handle < 0) return errno == ENOENT || errno == EACCES;    // which need not be readable
   const bool synced = ::fsync(handle) == 0 || errno == EINVAL;  // some systems cannot
   ::close(handle);
   return synced;
+}
+/// One that is new is named in the folder above it, for good.
+inline void makeFolder(const char* path) {
+  if (::mkdir(path, 0700) == 0) syncFolder(Path(path) + "/..");
 }
 inline FileIdentity identityOf(const struct stat& facts) {
   return S_ISREG(facts.st_mode) ? FileIdentity{static_cast<std::uint64_t>(facts.st_dev),
@@ -5298,7 +5301,9 @@ class File {
   /// What is there, locked; or, where it is locked already, to be read.
   StorageState open(const Path& path) {
     if (!openHandle(path, 0)) return unopened(errno);
-    if (!isOurs()) return close(), StorageState::foreign;
+    struct stat facts;
+    if (::fstat(handle_, &facts) != 0) return close(), StorageState::failed;
+    if (!isOurs(facts)) return close(), StorageState::foreign;
     if (lock()) return StorageState::ready;
     return errno == EWOULDBLOCK ? StorageState::locked : StorageState::failed;
   }
@@ -5370,13 +5375,12 @@ class File {
     return foreign ? StorageState::foreign : StorageState::failed;
   }
 #if defined(__wasi__)
-  bool isOurs() const { return identity().exists(); }
+  static bool isOurs(const struct stat& facts) { return identityOf(facts).exists(); }
   bool lock() { return true; }
   void unlock() {}
 #else
-  bool isOurs() const {
-    struct stat facts;
-    return identity().exists() && ::fstat(handle_, &facts) == 0 && facts.st_uid == ::geteuid();
+  static bool isOurs(const struct stat& facts) {
+    return identityOf(facts).exists() && facts.st_uid == ::geteuid();
   }
   bool lock() { return ::flock(handle_, LOCK_EX | LOCK_NB) == 0; }
   void unlock() { ::flock(handle_, LOCK_UN); }  // a copy in a forked process may be open still

@@ -450,8 +450,8 @@ struct Options {
 
 // ==== 4. Client ==== the one object ====
 // Movable. Every member may be called from any thread and none throws; moving, like destroying, is
-// for a thread that has the client to itself. Calls that track take no lock that is held during file
-// or network work; those that say so wait for the file.
+// for a thread that has the client to itself. Calls that track take no lock that is held during
+// file or network work; those that say so wait for the file.
 
 class Client {
  public:
@@ -3471,6 +3471,7 @@ class Engine {
       session_ = before;
       writeTail();
     }
+    noteGone(now);  // a call that was refused may have made others go
     return outcome;
   }
   Outcome setUserId(std::string_view id, Moment now) {
@@ -4433,13 +4434,16 @@ class Engine {
     }
     if (!loading_.seen.add(facts.id, facts.id)) loading_.seenAll = false;
     const bool another = facts.sessionId != loading_.sessionId;
-    const bool restored = another && !facts.isInit && line.kind != 'f' && restoreInit(facts, now);
+    const bool lacksInit = another && !facts.isInit && line.kind != 'f';
+    const bool restored = lacksInit && restoreInit(facts, now);
+    if (lacksInit && !restored) return ++accepted_, dropUnread(facts.id);
     const bool first = another && !restored;
     loading_.sessionId = facts.sessionId;
     unsigned flags = Queue::inFile | Queue::loaded | (facts.isInit ? Queue::init : 0u);
     if (first && !facts.isInit) flags |= Queue::first;
     if (first && line.kind == 'f') flags |= Queue::initSettled;
-    restore(facts.id, line.content, birthOf(facts.dateMs, now), flags);
+    const bool kept = restore(facts.id, line.content, birthOf(facts.dateMs, now), flags);
+    if (facts.isInit && !kept) loading_.sessionId = 0;  // what follows of it needs another
   }
   std::size_t find(std::uint64_t id) const {
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
@@ -4451,17 +4455,23 @@ class Engine {
     const bool known = dateMs >= 0 && now.clockSet() && dateMs <= now.wallMs;
     return known ? now.steadyMs - lesser(now.wallMs - dateMs, limits_.cutoffMs + 1) : now.steadyMs;
   }
-  void restore(std::uint64_t id, std::string_view text, std::int64_t bornMs, unsigned flags) {
+  /// There was no room for it, which the file is to know.
+  void dropUnread(std::uint64_t id) {
+    ++droppedQueueFull_;
+    if (!queue_.goneIds().add(id, id)) queue_.loseTrack(true);
+  }
+  /// False: there was no room.
+  bool restore(std::uint64_t id, std::string_view text, std::int64_t bornMs, unsigned flags) {
     if (queue_.bytes() + text.size() > queue_.maxBytes()) forgetLoadedGone();
     char* const memory = room();
     ++accepted_;
     const bool onlyLoaded = loading_.before > 0;
     if (memory == nullptr || !queue_.makeRoom(text.size(), droppedQueueFull_, onlyLoaded)) {
-      ++droppedQueueFull_;
-      return;
+      return dropUnread(id), false;
     }
     std::memcpy(memory + Queue::headerBytes, text.data(), text.size());
     queue_.push(id, bornMs, text.size(), flags);
+    return true;
   }
   /// A session whose init was lost gets another, before anything else of it.
   bool restoreInit(const EventFacts& facts, Moment now) {

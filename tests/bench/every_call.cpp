@@ -26,6 +26,10 @@ int main(int count, char** arguments) {
   client.online();
   client.receive(arguments[0]);
   client.poll();
+  options.deviceId = nucleus::machineDeviceId(arguments[0]);
+  options.anonId = nucleus::anonymize(arguments[0], arguments[0]);
+  const nucleus::DataInventory inventory = nucleus::dataInventory(options);
+  std::puts((inventory.markdown() + inventory.json() + client.exportData()).c_str());
   const bool done = client.persist() && client.flush(100) && client.disableTracking() &&
                     client.forget() && client.trackingEnabled() && client.shutdown(100);
   return done && client.consent() == nucleus::Consent::granted ? 0 : client.stats().lastStatus;

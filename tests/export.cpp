@@ -765,6 +765,14 @@ nucleus::Options under(World& world, PersonalData personal) {
   return options;
 }
 
+/// What an earlier run under allow left: nothing unsent, but who the user is.
+void leaveUser(World& world) {
+  Client client(under(world, PersonalData::allow));
+  client.identify("bob@example.com", {{"mail", "bob@example.com"}});
+  world.pass(client, 5'000);
+  REQUIRE(client.stats().queuedEvents == 0);
+}
+
 /// Nothing of bob is left, in the file, in memory or on the way.
 void checkForgotten(World& world, const Client& client) {
   CHECK_FALSE(holds(world.disk->file, "bob"));
@@ -799,12 +807,7 @@ TEST_CASE("what was kept under allow is dropped under redact, but for the ids") 
 
 TEST_CASE("where only a user was kept under allow, he is dropped under redact") {
   World world;
-  {
-    Client client(under(world, PersonalData::allow));
-    client.identify("bob@example.com", {{"mail", "bob@example.com"}});
-    world.pass(client, 5'000);
-    REQUIRE(client.stats().queuedEvents == 0);
-  }
+  leaveUser(world);
   REQUIRE(holds(world.disk->file, "bob"));
   world.server->bodies.clear();
   Client client(under(world, PersonalData::redact));
@@ -817,14 +820,8 @@ TEST_CASE("what was kept under allow and is locked by another is dropped when it
   World world;
   const bool events = GENERATE(true, false);
   CAPTURE(events);
-  if (events) {
-    leaveEvents(world, PersonalData::allow);
-  } else {
-    Client client(under(world, PersonalData::allow));
-    client.identify("bob@example.com", {{"mail", "bob@example.com"}});
-    world.pass(client, 5'000);
-    REQUIRE(client.stats().queuedEvents == 0);
-  }
+  if (events) leaveEvents(world, PersonalData::allow);
+  else leaveUser(world);
   REQUIRE(holds(world.disk->file, "bob"));
   world.server->bodies.clear();
   world.disk->locked = true;
@@ -848,13 +845,8 @@ TEST_CASE("what was kept under allow, and could not be read at first, is dropped
   World world;
   const bool events = GENERATE(true, false);
   CAPTURE(events);
-  if (events) {
-    leaveEvents(world, PersonalData::allow);
-  } else {
-    Client client(under(world, PersonalData::allow));
-    client.identify("bob@example.com", {{"mail", "bob@example.com"}});
-    world.pass(client, 5'000);
-  }
+  if (events) leaveEvents(world, PersonalData::allow);
+  else leaveUser(world);
   world.server->bodies.clear();
   world.disk->unreadable = true;
   Client client(under(world, PersonalData::redact));

@@ -3194,9 +3194,11 @@ class Delivery {
     if (inARow_ >= 12) return backOff(nowMs, random);
     nextMs_ = nowMs;
   }
-  void waitUntil(std::int64_t barrierMs) {
-    barrierMs_ = barrierMs;
-    nextMs_ = barrierMs;
+  /// Nothing before that, as the server asked. It may have named one moment to many clients: each
+  /// comes back at one of its own, within as much time again, 10 min at most.
+  void waitFor(std::int64_t waitMs, std::int64_t nowMs, Random& random) {
+    barrierMs_ = nowMs + waitMs;
+    nextMs_ = barrierMs_ + random.between(0, lesser<std::int64_t>(waitMs, 600'000));
     inARow_ = 0;
   }
   /// As soon as may be; a backoff is cut short at most once a second.
@@ -4194,9 +4196,10 @@ class Engine {
     const std::int64_t waitMs =
         status == 429 || status == 503 ? readRetryAfter(response.retryAfter, now.wallMs) : 0;
     if (status == 413 || status == 400 || status == 422) return refused(status, alone, now);
-    endRequest(0, alone && status >= 500 ? Queue::later : 0u, Queue::laterMost);
+    const bool failsAlone = alone && status >= 500 && waitMs == 0;
+    endRequest(0, failsAlone ? Queue::later : 0u, Queue::laterMost);
     if (waitMs == 0) return delivery_.backOff(now.steadyMs, random);
-    delivery_.waitUntil(now.steadyMs + waitMs);
+    delivery_.waitFor(waitMs, now.steadyMs, random);
     barrier_ = {now.clockSet() ? now.wallMs + waitMs : -1, waitMs};
     changeState(now);
   }
@@ -4388,7 +4391,7 @@ class Engine {
     }
     if (left <= 0 || now.steadyMs + left <= delivery_.barrierMs()) return;
     barrier_ = barrier;
-    delivery_.waitUntil(now.steadyMs + left);
+    delivery_.waitFor(left, now.steadyMs, random);
   }
   void loadGone(std::string_view text) {
     IdRanges::Range range;

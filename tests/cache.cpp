@@ -320,7 +320,7 @@ TEST_CASE("after a shutdown with nothing queued it holds ids, user, limits and c
   program.client->track("EVENT", {{"code", "hidden"}});
   program.client->trackError("broken", "it broke");
   program.world.server->script = {fakes::Server::always(429, "", "60")};
-  program.pass(90'000);
+  program.pass(150'000);
   REQUIRE(program.stats().queuedEvents == 0);
   REQUIRE(program.client->shutdown(0));
 

@@ -3,6 +3,7 @@
 #include "fakes.hpp"
 
 #include <algorithm>
+#include <array>
 #include <ctime>
 #include <random>
 #include <set>
@@ -279,10 +280,28 @@ TEST_CASE("a backoff is cut short at most once a second, a Retry-After never") {
   delivery.hurry(11'001);
   CHECK(delivery.dueMs() == 11'001);
   delivery.begin(11'001);
-  delivery.waitUntil(50'000);
+  delivery.waitFor(38'999, 11'001, random);
   for (std::int64_t now = 11'001; now < 50'000; now += 1000) {
     delivery.hurry(now);
     CHECK(delivery.dueMs() == 50'000);
+  }
+}
+
+TEST_CASE("many that were told the same Retry-After come back at moments of their own") {
+  detail::Random random = chance(4);
+  for (const std::int64_t waitMs : {second, minute, 10 * minute, day}) {
+    CAPTURE(waitMs);
+    const std::int64_t longest = std::min(waitMs, 10 * minute);
+    std::array<int, 10> tenths = {};
+    for (int i = 0; i < 1000; ++i) {
+      detail::Delivery delivery(20'000, 1000, 10);
+      delivery.waitFor(waitMs, 5000, random);
+      const std::int64_t later = delivery.dueMs() - (5000 + waitMs);
+      REQUIRE(later >= 0);
+      REQUIRE(later <= longest);
+      ++tenths.at(static_cast<std::size_t>(std::min<std::int64_t>(later * 10 / longest, 9)));
+    }
+    for (const int count : tenths) CHECK((count > 60 && count < 140));
   }
 }
 
@@ -291,14 +310,7 @@ TEST_CASE("a backoff is cut short at most once a second, a Retry-After never") {
 TEST_CASE("the first request goes out 0.5 to 1.5 s after the first event, then the next in turn") {
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     CAPTURE(seed);
-    Sender sender([seed](Options& options) {
-      options.entropy = [random = std::make_shared<std::mt19937_64>(seed)](void* to,
-                                                                           std::size_t n) {
-        for (std::size_t i = 0; i < n; ++i)
-          static_cast<unsigned char*>(to)[i] = static_cast<unsigned char>((*random)());
-        return true;
-      };
-    });
+    Sender sender([seed](Options& options) { options.entropy = fakes::entropyFrom(seed); });
     sender.pass(10 * minute, 10);
     REQUIRE(sender.times.size() == 1);
     CHECK(sender.times[0] - sender.begin >= 500);
@@ -944,8 +956,7 @@ TEST_CASE("a Retry-After that has passed is not heeded once more after a restart
   before.track(1);
   before.server().script = {Server::always(429, "", "60")};
   before.passUntil(1);
-  before.pass(2 * second);
-  before.pass(minute);
+  before.pass(2 * minute + second);
   REQUIRE(before.stats().queuedEvents == 0);
   before.client->setProps({{"plan", "pro"}});
   before.client->persist();
@@ -960,6 +971,32 @@ TEST_CASE("a Retry-After that has passed is not heeded once more after a restart
     after.passUntil(1);
     CHECK(after.times[0] - after.begin <= 1600);
   }
+}
+
+TEST_CASE("clients that were told one Retry-After come back apart, within twice that time") {
+  std::set<std::int64_t> moments;
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    CAPTURE(seed);
+    Sender sender([seed](Options& options) { options.entropy = fakes::entropyFrom(seed); });
+    sender.server().script = {Server::always(503, "", "300")};
+    sender.passUntil(2);
+    CHECK(sender.gap(0) >= 300 * second);
+    CHECK(sender.gap(0) <= 600 * second + 50);
+    moments.insert(sender.gap(0) / (10 * second));
+  }
+  CHECK(moments.size() > 10);
+}
+
+TEST_CASE("an event that draws a Retry-After alone is not put behind the others") {
+  Sender sender([](Options& options) {
+    options.maxEventBytes = 512;
+    options.maxBatchBytes = 528;  // one at a time
+  });
+  for (int i = 0; i < 3; ++i) sender.client->track("EVENT", {{"x", std::string(150, 'x')}});
+  sender.server().script = {Server::acknowledge, Server::always(503, "", "60")};
+  sender.passUntil(3);
+  REQUIRE(sender.ids(1).size() == 1);
+  CHECK(sender.ids(2) == sender.ids(1));
 }
 
 TEST_CASE("after a Retry-After that is zero comes a pause as after any failure") {
@@ -1243,6 +1280,6 @@ TEST_CASE("who takes the file over heeds the Retry-After that stands in it") {
   world.server->then = nullptr;
   world.pass(next, minute);
   CHECK(world.server->bodies.size() == 1);
-  world.pass(next, hour, second);
+  world.pass(next, hour + 10 * minute, second);
   CHECK(next.stats().queuedEvents == 0);
 }

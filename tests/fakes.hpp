@@ -195,6 +195,14 @@ struct Server {
   }
 };
 
+/// The same bytes each time for the same seed.
+inline std::function<bool(void*, std::size_t)> entropyFrom(std::uint64_t seed) {
+  return [random = std::make_shared<std::mt19937_64>(seed)](void* to, std::size_t n) {
+    for (std::size_t i = 0; i < n; ++i) static_cast<char*>(to)[i] = static_cast<char>((*random)());
+    return true;
+  };
+}
+
 /// A client's surroundings, without threads: move the clock, then poll().
 struct World {
   std::shared_ptr<Clock> clock = std::make_shared<Clock>();
@@ -214,12 +222,7 @@ struct World {
     options.background = false;
     options.clock = clock;
     options.storage = std::make_shared<Storage>(disk);
-    options.entropy = [random = std::make_shared<std::mt19937_64>(seed++)](void* to,
-                                                                           std::size_t n) {
-      for (std::size_t i = 0; i < n; ++i)
-        static_cast<char*>(to)[i] = static_cast<char>((*random)());
-      return true;
-    };
+    options.entropy = entropyFrom(seed++);
     options.transport = [server = server](const nucleus::Request& r) { return (*server)(r); };
     options.onDiagnostic = [this](const nucleus::Diagnostic& d) {
       diagnostics.emplace_back(d.code, d.count);

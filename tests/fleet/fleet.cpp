@@ -287,7 +287,8 @@ int main(int count, char** arguments) {
   for (std::size_t i = 0; i < fleets.size(); ++i) {
     check(fleets[i].whole, fleets[i], "a client has lost count");
     check(clients > 0 && fleets[i].count.back() == clients, fleets[i], "not every client is back");
-    if (i > 0 && count < 3) checkSchedule(fleets[0], fleets[i], i == 1);
+    const bool hosts = i == 3;  // online() asks at once: when it is said is the host's choice
+    if (i > 0 && !hosts && count < 3) checkSchedule(fleets[0], fleets[i], i == 1);
   }
   std::printf("%s\n", failures == 0 ? "passed" : "FAILED");
   return failures == 0 ? 0 : 1;

@@ -3750,10 +3750,13 @@ class Engine {
            (file.urgent || now.steadyMs >= file.lastSyncMs + limits_.reportIntervalMs);
   }
   bool unfiledEvents() { return queue_.unfiled() != queue_.end(); }
-  bool rewriteDue(Moment now) const {
-    return file.mustRewrite || file.state == StorageState::absent || queue_.lostTrack() ||
-           (file.mostlyDead(liveFileBytes()) &&
-            now.steadyMs >= file.lastRewriteMs + CacheFile::rewriteGapMs);
+  /// Appending would not do.
+  bool mustRewrite() const {
+    return file.mustRewrite || file.state == StorageState::absent || queue_.lostTrack();
+  }
+  bool tidyingDue(Moment now) const {
+    return file.mostlyDead(liveFileBytes()) &&
+           now.steadyMs >= file.lastRewriteMs + CacheFile::rewriteGapMs;
   }
   bool fileWouldOverflow(std::size_t more) const { return file.bytes + more > limits_.fileBytes(); }
   bool worthTidying() const {
@@ -5738,8 +5741,10 @@ class Disk {
     if (!isUsable() && !synced && !isRetryDue()) return false;
     if (synced && isUsable()) look();
     if (!isUsable() && (!open() || !isTracking())) return false;
-    if (isRewriteDue()) return rewrite();
-    return append() && (!synced || sync());
+    if (mustRewrite()) return rewrite();
+    if (!append()) return false;
+    if (isTidyingDue()) return rewrite();  // a kill meanwhile finds all in the old file
+    return !synced || sync();
   }
   /// The same, for the last time.
   bool storeLast() {
@@ -5880,8 +5885,11 @@ class Disk {
   bool isSyncDue() const {
     return ask([this](Moment now) { return engine_.isSyncDue(now); });
   }
-  bool isRewriteDue() const {
-    return ask([this](Moment now) { return engine_.rewriteDue(now); });
+  bool mustRewrite() const {
+    return ask([this](Moment) { return engine_.mustRewrite(); });
+  }
+  bool isTidyingDue() const {
+    return ask([this](Moment now) { return engine_.tidyingDue(now); });
   }
   bool isRetryDue() const {
     return ask([this](Moment now) { return now.steadyMs >= engine_.file.retryAtMs; });

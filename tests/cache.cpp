@@ -652,6 +652,23 @@ TEST_CASE("a file is rewritten once 16 KB and more than half of it are dead, not
   }
 }
 
+TEST_CASE("a kill while the file is rewritten loses nothing that was accepted before") {
+  Bytes atKill;
+  Program program;
+  fakes::Disk& disk = *program.world.disk;
+  disk.onCommit = [&] { atKill = disk.file; };  // what it would find
+  program.client->track("EVENT", {{"n", 0}});
+  program.pass(3000);  // it is made
+  const int replaces = disk.replaces;
+  int last = 0;
+  while (disk.replaces == replaces && last < 2000) {
+    program.client->track("EVENT", {{"n", ++last}, {"filler", Bytes(200, 'x')}});
+    program.pass(250);
+  }
+  REQUIRE(disk.replaces == replaces + 1);
+  CHECK(contains(atKill, "\"n\":" + std::to_string(last) + ","));
+}
+
 TEST_CASE("a file that is mostly alive is not rewritten") {
   Program program({}, [](Options& options) { options.maxBatchBytes = 64 << 10; });
   program.world.server->then = [](const Request& request) {

@@ -1217,7 +1217,7 @@ TEST_CASE("the engine gathers what the file lacks, and nothing twice") {
   CHECK_FALSE(holds(second, "ONE"));
   CHECK(std::count(second.begin(), second.end(), '\n') == 1);
   bare.engine.appended(false, second.size(), Bare::at(2'000));
-  CHECK(bare.engine.rewriteDue(Bare::at(2'000)));  // what arrived is not known
+  CHECK(bare.engine.mustRewrite());  // what arrived is not known
 }
 
 TEST_CASE("the engine sends what the file holds, and then tells the file what has left") {

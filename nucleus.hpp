@@ -657,7 +657,7 @@ inline Stats Client::stats() const noexcept { return {}; }
 #include <cstdio>   // diagnostics to stderr
 #include <cstdlib>  // memory, environment
 #include <cstring>  // memcpy
-#include <utility>  // std::move
+#include <utility>  // std::exchange, std::move
 #include <vector>   // exportData() and dataInventory()
 
 namespace nucleus {
@@ -2448,14 +2448,12 @@ class Queue {
     bytes_ += bytes;
     if ((flags & inFile) != 0) ++filedEvents_, filedBytes_ += bytes;
   }
-  /// Lets the oldest go until `bytes` more fit, and counts them. False: nothing else can go.
-  /// `onlyLoaded`: of an earlier run, since what needs the room is older than all of this one.
+  /// Lets the oldest go until `bytes` more fit, and counts them. False: that cannot be, and none
+  /// goes. `onlyLoaded`: of an earlier run, as what needs the room is older than all of this one.
   bool makeRoom(std::size_t bytes, std::uint64_t& evicted, bool onlyLoaded = false) {
-    for (; bytes_ + bytes > maxBytes_; ++evicted) {
-      const std::size_t victim = evictable(onlyLoaded);
-      if (victim == none) return false;
-      remove(victim);
-    }
+    const std::size_t lacks = bytes_ + bytes > maxBytes_ ? bytes_ + bytes - maxBytes_ : 0;
+    if (lacks > 0 && !canFree(lacks, onlyLoaded)) return false;
+    for (; bytes_ + bytes > maxBytes_; ++evicted) remove(evictable(onlyLoaded));
     return true;
   }
   /// Removes what was born before, but not an init that is still needed. Returns how many;
@@ -2623,6 +2621,19 @@ class Queue {
       }
     }
     return none;
+  }
+
+  /// Whether all that may go one after the other has so many bytes.
+  bool canFree(std::size_t bytes, bool onlyLoaded) const {
+    std::size_t freed = 0, bareInit = 0;
+    for (std::size_t at = head_; at != tail_ && freed < bytes; at = after(at)) {
+      const Record record = load(at);
+      if (onlyLoaded && !record.has(loaded)) continue;
+      if (record.has(first)) freed += std::exchange(bareInit, 0);
+      if (record.has(inRequest)) bareInit = 0;
+      else (record.has(init) ? bareInit : freed) += record.bytes;
+    }
+    return freed >= bytes;
   }
 
   static constexpr std::int64_t birthBase = std::int64_t{1} << 38;
@@ -3473,7 +3484,6 @@ class Engine {
       session_ = before;
       writeTail();
     }
-    noteGone(now);  // a call that was refused may have made others go
     return outcome;
   }
   Outcome setUserId(std::string_view id, Moment now) {

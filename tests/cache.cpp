@@ -121,11 +121,12 @@ struct Program {
     start(change);
   }
   /// One that runs beside another.
-  Program(std::shared_ptr<fakes::Disk> disk, std::shared_ptr<fakes::Clock> clock) {
+  Program(std::shared_ptr<fakes::Disk> disk, std::shared_ptr<fakes::Clock> clock,
+          const Change& change = {}) {
     world.disk = std::move(disk);
     world.clock = std::move(clock);
     world.seed = 77;
-    start({});
+    start(change);
   }
   void pass(std::int64_t ms, std::int64_t step = 250) { world.pass(*client, ms, step); }
   void serverIsDown() { world.server->then = fakes::Server::always(0); }
@@ -1109,6 +1110,44 @@ TEST_CASE("a second client has the same ids, goes on in memory, and takes the fi
   CHECK(second.received().front().at("sessionId") == theirs.at("sessionId"));  // older first
   second.client->shutdown(0);
   CHECK(eventsIn(second.file()).empty());
+}
+
+TEST_CASE(
+    "a session that lost its init is not sent without one where there is no room for another") {
+  Program before;
+  before.serverIsDown();
+  for (int i = 0; i < 3; ++i) before.client->track("LEFT");
+  before.client->setProps({{"plan", Bytes(500, 'x')}});  // which makes each init long
+  REQUIRE(before.client->persist());
+  fakes::Disk& disk = *before.world.disk;
+  Bytes file = firstLine();
+  for (const Record& each : recordsOf(disk.file)) {
+    if (each.kind == 's' || contains(each.content, "LEFT")) file += each.text + '\n';
+  }
+  REQUIRE(eventsIn(file).size() == 3);
+  before.client.reset();
+  disk.file = file;
+  disk.locked = true;
+
+  Program program(before.world.disk, before.world.clock,
+                  [](Options& options) { options.maxBatchBytes = 64 << 10; });
+  program.world.server->then = [](const Request&) { return nucleus::Response::pending(); };
+  while ((32u << 10) - program.stats().queuedBytes > 600) program.client->track("EVENT");
+  program.pass(1500);  // all of them are in a request: none can go
+  REQUIRE(program.stats().requests == 1);
+  disk.locked = false;
+  program.pass(5000);
+  REQUIRE(program.stats().storage == StorageState::ready);
+  program.serverIsUp();
+  program.pass(3'600'000, 1000);
+  CHECK(program.stats().queuedEvents == 0);
+  CHECK(fakes::balanced(program.stats()));
+  std::set<std::uint64_t> begun;
+  for (const Json& each : program.received()) {
+    const auto session = each.at("sessionId").get<std::uint64_t>();
+    if (each.at("type") == "init") begun.insert(session);
+    CHECK(begun.count(session) == 1);
+  }
 }
 
 TEST_CASE("two clients that start where there is no file lose nothing") {

@@ -1040,6 +1040,24 @@ TEST_CASE("the books balance at every step of a long run with every fault there 
   CHECK(everSent(world, "at last"));
 }
 
+TEST_CASE("a call that is refused as queueFull makes nothing else go") {
+  World world;
+  nucleus::Options options = world.options();
+  options.maxEventBytes = 1024;
+  options.maxQueueBytes = 2048;
+  Client client(std::move(options));
+  world.server->then = [](const Request&) { return nucleus::Response::pending(); };
+  REQUIRE(client.track("SENT", {{"x", std::string(700, 'x')}}) == Outcome::ok);
+  world.pass(client, 1'500);
+  REQUIRE(client.stats().requests == 1);
+  REQUIRE(client.track("WAITS") == Outcome::ok);
+  const Stats before = client.stats();
+  CHECK(client.track("HUGE", {{"x", std::string(850, 'x')}}) == Outcome::queueFull);
+  CHECK(client.stats().queuedEvents == before.queuedEvents);
+  CHECK(client.stats().droppedQueueFull == 0);
+  CHECK(client.track("SMALL") == Outcome::ok);
+}
+
 TEST_CASE("stats() tells of the next request, the last status, the file and the consent") {
   World world;
   nucleus::Options options = world.options();

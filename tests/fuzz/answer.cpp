@@ -69,7 +69,9 @@ struct Reading {
            text.find("confirmation") == std::string::npos && count(text, "[") < 60 &&
            count(text, "{") < 60;
     if (!answer.is_object() || !answer.contains("reportedIds")) return;
-    for (const Json& each : answer["reportedIds"]) read(each);
+    const Json& named = answer["reportedIds"];
+    if (!named.is_array()) return;  // this reader would go through anything
+    for (const Json& each : named) read(each);
   }
 
  private:

@@ -16,10 +16,17 @@
 
 namespace fakes {
 
-/// Long loops on one thread are shorter by this where ThreadSanitizer, which has nothing to find
-/// in them, makes each step ten times as slow.
+/// Long loops are shorter by this where a sanitizer makes each step slower: they are gone through
+/// whole without one.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define NUCLEUS_TEST_ADDRESSES
+#endif
+#endif
 #if defined(__SANITIZE_THREAD__)
 constexpr std::size_t slowdown = 10;
+#elif defined(__SANITIZE_ADDRESS__) || defined(NUCLEUS_TEST_ADDRESSES)
+constexpr std::size_t slowdown = 5;
 #else
 constexpr std::size_t slowdown = 1;
 #endif

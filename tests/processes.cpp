@@ -292,7 +292,7 @@ TEST_CASE("two processes on one file, killed at any moment, lose nothing that wa
   const SharedFile file;
   std::set<std::string> ids;
   std::size_t rewritten = 0, rounds = 0;
-  for (int round = 0; round < 36; ++round) {
+  for (std::size_t round = 0; round < 6 + 30 / fakes::slowdown; ++round) {
     CAPTURE(round);
     Heard heard;
     Process first([&](int to) { trackForever(to, file, "first"); });
@@ -378,7 +378,7 @@ TEST_CASE("two clients on one file in one process lose nothing, whichever ends f
 }
 
 TEST_CASE("of processes that start at once one has the file, and none loses what it stored") {
-  for (int round = 0; round < 24; ++round) {
+  for (std::size_t round = 0; round < 4 + 20 / fakes::slowdown; ++round) {
     CAPTURE(round);
     const SharedFile file;
     Heard heard;

@@ -512,7 +512,8 @@ TEST_CASE("the reader takes what another implementation takes, and refuses what 
     CAPTURE(text);
     CHECK(isJson(text) == (theirs == Verdict::valid));
   };
-  for (int i = 0; i < 6'000; ++i) {
+  constexpr int count = static_cast<int>(6'000 / fakes::slowdown);
+  for (int i = 0; i < count; ++i) {
     const std::string text = documents.next();
     REQUIRE(isJson(text));
     compare(text);
@@ -522,8 +523,8 @@ TEST_CASE("the reader takes what another implementation takes, and refuses what 
       if (!once.empty()) compare(documents.damaged(once));
     }
   }
-  CHECK(valid > 10'000);
-  CHECK(invalid > 50'000);
+  CHECK(valid > 2 * count);
+  CHECK(invalid > 8 * count);
   CHECK(overflown < 1'000);
 }
 

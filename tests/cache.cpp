@@ -1112,6 +1112,25 @@ TEST_CASE("a second client has the same ids, goes on in memory, and takes the fi
   CHECK(eventsIn(second.file()).empty());
 }
 
+TEST_CASE("what is dropped while a file is taken over does not come back after a kill") {
+  Program before;
+  before.serverIsDown();
+  for (int i = 0; i < 100; ++i) before.client->track("EVENT", {{"i", i}});
+  REQUIRE(before.client->persist());
+  before.client.reset();
+  before.world.disk->locked = true;
+  Program program(before.world.disk, before.world.clock,
+                  [](Options& options) { options.maxQueueBytes = 8 << 10; });
+  program.pass(2500);
+  REQUIRE(program.stats().queuedEvents == 0);
+  program.serverIsDown();
+  before.world.disk->locked = false;
+  program.pass(5000);
+  REQUIRE(program.stats().storage == StorageState::ready);
+  REQUIRE(program.stats().droppedQueueFull > 20);
+  CHECK(idsIn(program.file()).size() == program.stats().queuedEvents);
+}
+
 TEST_CASE(
     "a session that lost its init is not sent without one where there is no room for another") {
   Program before;

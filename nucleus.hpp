@@ -3205,11 +3205,12 @@ class Delivery {
     if (inARow_ >= 12) return backOff(nowMs, random);
     nextMs_ = nowMs;
   }
-  /// Nothing before that, as the server asked. It may have named one moment to many clients: each
-  /// comes back at one of its own, within as much time again, 10 min at most.
+  /// Nothing before that, as the server asked, a day at most. It may have named one moment to many
+  /// clients: each comes back at one of its own, within as much time again, 10 min at most.
   void waitFor(std::int64_t waitMs, std::int64_t nowMs, Random& random) {
     barrierMs_ = nowMs + waitMs;
-    nextMs_ = barrierMs_ + random.between(0, lesser<std::int64_t>(waitMs, 600'000));
+    const std::int64_t spreadMs = lesser<std::int64_t>(lesser(waitMs, dayMs - waitMs), 600'000);
+    nextMs_ = barrierMs_ + random.between(0, spreadMs);
     inARow_ = 0;
   }
   /// As soon as may be; a backoff is cut short at most once a second.

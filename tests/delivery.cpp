@@ -289,9 +289,9 @@ TEST_CASE("a backoff is cut short at most once a second, a Retry-After never") {
 
 TEST_CASE("many that were told the same Retry-After come back at moments of their own") {
   detail::Random random = chance(4);
-  for (const std::int64_t waitMs : {second, minute, 10 * minute, day}) {
+  for (const std::int64_t waitMs : {second, minute, 10 * minute, day - hour, day - minute}) {
     CAPTURE(waitMs);
-    const std::int64_t longest = std::min(waitMs, 10 * minute);
+    const std::int64_t longest = std::min({waitMs, 10 * minute, day - waitMs});
     std::array<int, 10> tenths = {};
     for (int i = 0; i < 1000; ++i) {
       detail::Delivery delivery(20'000, 1000, 10);

@@ -5765,6 +5765,7 @@ class Disk {
   }
   /// Opens what is there and reads it. True: it can be written, or made.
   bool open() {
+    if (isKnown()) look();  // since it failed it may have become another
     bool stale = false;
     unsigned wishes = 0;
     {
@@ -5885,6 +5886,9 @@ class Disk {
   }
   bool isUsable() const {
     return ask([this](Moment) { return engine_.file.usable(); });
+  }
+  bool isKnown() const {
+    return ask([this](Moment) { return engine_.file.known; });
   }
   bool isWorkDue() const {
     return ask([this](Moment now) {

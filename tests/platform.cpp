@@ -24,6 +24,8 @@
 #include <unistd.h>
 #endif
 #if defined(__GLIBC__)
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #endif
 
@@ -349,6 +351,60 @@ TEST_CASE("a path that cannot be is a failure, not a crash") {
   }
   CHECK(folder.names() == Names{"file"});
   CHECK(contentOf(folder / "file") == "a file");
+}
+
+namespace {
+
+/// A file that can be written only as long as the disk works.
+struct FailingStorage : nucleus::Storage {
+  explicit FailingStorage(const std::string& path) : file(fileStorage(path)) {}
+
+  State open() override { return file->open(); }
+  std::size_t read(std::size_t at, char* to, std::size_t bytes) override {
+    return file->read(at, to, bytes);
+  }
+  bool append(std::string_view text) override { return works && file->append(text); }
+  bool beginReplace() override { return works && file->beginReplace(); }
+  bool write(std::string_view text) override { return works && file->write(text); }
+  bool commitReplace() override { return works && file->commitReplace(); }
+  bool sync() override { return works && file->sync(); }
+  bool erase() override { return works && file->erase(); }
+  bool vanished() override { return file->vanished(); }
+  void close() override { file->close(); }
+
+  bool works = true;
+  StoragePtr file;
+};
+
+}  // namespace
+
+TEST_CASE("a file that another client made while the disk failed is read, not written over") {
+  const Folder folder;
+  const std::string path = folder / "events.cache";
+  fakes::World world;
+  world.server->then = fakes::Server::always(0);
+  nucleus::Options options = onFile(world, path);
+  const auto storage = std::make_shared<FailingStorage>(path);
+  options.storage = storage;
+  nucleus::Client client(options);
+  client.track("BEFORE");
+  REQUIRE(client.persist());
+  storage->works = false;
+  client.track("MEANWHILE");
+  REQUIRE_FALSE(client.persist());
+  fs::remove(path);
+  {
+    nucleus::Client other(onFile(world, path));
+    other.track("THEIRS");
+    REQUIRE(other.shutdown(0));
+  }
+  storage->works = true;
+  world.pass(client, 5'000);
+  CHECK(client.stats().storage == State::ready);
+  for (const char* const name : {"BEFORE", "MEANWHILE", "THEIRS"}) {
+    CAPTURE(name);
+    CHECK(contentOf(path).find(name) != std::string::npos);
+  }
 }
 
 TEST_CASE("a client leaves one file, whatever it does") {
@@ -833,6 +889,43 @@ TEST_CASE("a write that fails is told, and the next one that can succeeds") {
   }
 }
 
+TEST_CASE("a replacement that is taken away fails, and the old content stands, still locked") {
+  const Folder folder;
+  const std::string path = folder / "events.cache";
+  const StoragePtr storage = holderOf(path, "old");
+  REQUIRE(storage->beginReplace());
+  REQUIRE(storage->write("new"));
+  REQUIRE(fs::remove(path + ".tmp"));
+  CHECK_FALSE(storage->commitReplace());
+  CHECK(contentOf(path) == "old");
+  CHECK(storage->append("er"));
+  CHECK(contentOf(path) == "older");
+  CHECK(fileStorage(path)->open() == State::locked);
+  CHECK_FALSE(storage->commitReplace());
+  CHECK(replace(*storage, "new"));
+  CHECK(contentOf(path) == "new");
+}
+
+TEST_CASE("more files than a fork() could close are not opened, until others are closed") {
+  const Folder folder;
+  std::vector<StoragePtr> holders;
+  for (int i = 0; i < 64; ++i) holders.push_back(holderOf(folder / std::to_string(i)));
+  put(folder / "more", "content");
+  const StoragePtr more = fileStorage(folder / "more"), none = fileStorage(folder / "none");
+  CHECK(more->open() == State::failed);
+  CHECK_FALSE(more->append("!"));
+  CHECK(none->open() == State::absent);
+  CHECK_FALSE(replace(*none, "content"));
+  CHECK(holders[0]->append("!"));
+  CHECK_FALSE(replace(*holders[0], "of two at a time"));
+  CHECK(contentOf(folder / "0") == "content\n!");
+  holders[1]->close();
+  CHECK(more->open() == State::ready);
+  CHECK(more->append("!"));
+  holders[2]->close();
+  CHECK(replace(*holders[0], "of two at a time"));
+}
+
 TEST_CASE("a user who is forgotten while the disk is full leaves nothing behind") {
   const Folder folder;
   const std::string path = folder / "events.cache";
@@ -1094,6 +1187,86 @@ TEST_CASE("a replacement is synced, renamed, and its folder synced, in that orde
   steps = nullptr;
   CHECK(replaced);
   CHECK(seen == std::vector<std::string>{"sync of 15 bytes", "rename", "sync of the folder"});
+}
+
+namespace {
+
+/// Called by this thread before it locks a file.
+thread_local std::function<void()>* onLock = nullptr;
+
+}  // namespace
+
+extern "C" int flock(int handle, int operation) noexcept {
+  if (onLock != nullptr && operation != LOCK_UN) (*onLock)();
+  return static_cast<int>(syscall(SYS_flock, handle, operation));
+}
+
+TEST_CASE("a file that another takes the place of just before its lock is not taken for it") {
+  const Folder folder;
+  const std::string path = folder / "events.cache";
+  put(path, "0");
+  const bool endless = GENERATE(false, true);
+  CAPTURE(endless);
+  int replaced = 0;
+  std::function<void()> replaceIt = [&] {
+    if (replaced == (endless ? 1'000 : 3)) return;
+    put(path + ".new", std::to_string(++replaced));
+    fs::rename(path + ".new", path);
+  };
+  onLock = &replaceIt;
+  const StoragePtr storage = fileStorage(path);
+  const State state = storage->open();
+  onLock = nullptr;
+  CHECK(contentOf(path) == std::to_string(replaced));
+  CHECK(storage->append("!") == !endless);
+  if (endless) {
+    CHECK(state == State::failed);
+    CHECK(replaced < 100);
+    CHECK(storage->open() == State::ready);
+  } else {
+    CHECK(state == State::ready);
+    CHECK(contentOf(path) == "3!");
+  }
+}
+
+// ---- a system without an id of its own, in a view of the files that ends with its process ----
+
+namespace {
+
+/// False where that is not allowed here.
+bool beginView() {
+  return unshare(CLONE_NEWNS) == 0 &&
+         mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+}
+bool show(const std::string& file, const char* path) {
+  return !fs::exists(path) || mount(file.c_str(), path, nullptr, MS_BIND, nullptr) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("machineDeviceId() is nothing where the system has no id, or says none") {
+  const Folder folder;
+  const std::string valid = "0123456789abcdef0123456789abcdef", file = folder / "id";
+  const auto idWhere = [&](const std::string& content) {
+    put(file, content);
+    return inChild([&] {
+      if (!beginView()) return 9;
+      if (!show(file, "/etc/machine-id") || !show(file, "/var/lib/dbus/machine-id")) return 8;
+      return nucleus::machineDeviceId("my-app").empty() ? 0 : 1;
+    });
+  };
+  if (idWhere("") == 9) {
+    WARN("not run: it takes root to hide a file from a process");
+    CHECK_FALSE(fakes::inCi());
+    return;
+  }
+  for (const std::string& content :
+       {std::string(), std::string("uninitialized\n"), std::string(32, '0') + '\n',
+        valid.substr(1) + '\n', 'f' + valid + '\n', 'g' + valid.substr(1) + '\n'}) {
+    CAPTURE(content);
+    CHECK(idWhere(content) == 0);
+  }
+  CHECK(idWhere(valid + '\n') == (fs::exists("/etc/machine-id") ? 1 : 0));
 }
 
 #endif

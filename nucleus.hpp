@@ -6258,6 +6258,7 @@ class Core : public std::enable_shared_from_this<Core> {
       wakeWorker();
     }
     if (options_.rememberTrackingChoice || checked_.limits.cacheDelayMs == 0) disk_.store(true);
+    heedFile();
   }
   bool disable(Erasure erasure) {
     if (isForked()) return false;
@@ -6447,6 +6448,7 @@ class Core : public std::enable_shared_from_this<Core> {
     engine_.begin(now());
     tracking_ = engine_.tracking();
     if (checked_.limits.cacheDelayMs == 0) disk_.store(false);
+    heedFile();
   }
   /// Chance and the file, before tracking begins. The file's lock is held.
   bool prepare() {
@@ -6602,18 +6604,20 @@ class Core : public std::enable_shared_from_this<Core> {
   void workOnFile() {
     withFile([this] { return disk_.work(), true; });
   }
-  /// What is read from a file that another client had may say that the user has refused since.
   template <class Work>
   bool withFile(Work&& work) {
     Lock files(disk_.mutex);
     const bool done = work();
-    Lock lock(mutex_);
-    if (tracking_ && !engine_.tracking()) {
-      tracking_ = false;
-      ++*epoch_;
-      settled_.notify();
-    }
+    heedFile();
     return done;
+  }
+  /// What was read from a file that another client had may say that the user has refused.
+  void heedFile() {
+    Lock lock(mutex_);
+    if (!tracking_ || engine_.tracking()) return;
+    tracking_ = false;
+    ++*epoch_;
+    settled_.notify();
   }
   std::int64_t dueMs() {
     const bool tells = !engine_.customData.empty() || !engine_.latestVersion.empty();

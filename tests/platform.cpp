@@ -407,6 +407,28 @@ TEST_CASE("a file that another client made while the disk failed is read, not wr
   }
 }
 
+TEST_CASE("a refusal that is found in the file while tracking is enabled is told by everything") {
+  const Folder folder;
+  const std::string path = folder / "events.cache";
+  fakes::World world;
+  const auto options = [&] {
+    nucleus::Options made = onFile(world, path);
+    made.rememberTrackingChoice = true;
+    return made;
+  };
+  nucleus::Client client(options());
+  client.enableTracking();
+  REQUIRE(client.persist());
+  fs::remove(path);
+  {
+    nucleus::Client other(options());
+    REQUIRE(other.disableTracking());
+  }
+  client.enableTracking();
+  CHECK(client.trackingEnabled() == client.stats().trackingEnabled);
+  CHECK((client.track("EVENT") == nucleus::Outcome::ok) == client.trackingEnabled());
+}
+
 TEST_CASE("a client leaves one file, whatever it does") {
   const Folder folder;
   const Variable data("XDG_DATA_HOME", folder.path().c_str());

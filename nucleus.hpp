@@ -1634,14 +1634,11 @@ class Finder {
   /// `spaced`: on Windows a name may hold blanks. It ends at the next separator then or, where
   /// there is none, with what may be one name: rather too much goes than half of it stays.
   std::size_t nameEnd(std::size_t begin, bool spaced) const {
-    std::size_t blank = 0, end = begin;
-    for (std::size_t at = begin; at < text_.size(); at = after(at)) {
-      const char c = valueAt(at);
+    std::size_t end = begin;
+    for (std::size_t at = begin; at < text_.size() && !isSeparator(valueAt(at)); at = after(at)) {
       const bool space = text_[at] == ' ';
-      if (isSeparator(c)) return end == at || blank == 0 ? end : blank;
       const bool joins = spaced && at > begin && !pathBeginsAt(at + 1);
-      if (space ? !joins : endsName(at, c)) break;
-      if (space && blank == 0) blank = at;
+      if (space ? !joins : endsName(at, valueAt(at))) break;
       if (!space) end = after(at);
     }
     return end;
@@ -2717,8 +2714,7 @@ inline bool parseLine(std::string_view text, Line& line, std::size_t& bytes) {
   std::uint64_t size = 0;
   const std::size_t space = text.substr(0, 20).find(' ', 11);
   if (text.size() < 12 || text[1] != ' ' || text[10] != ' ' || space == std::string_view::npos ||
-      space > 11 + 8 || !readUnsigned(text.substr(11, space - 11), size) ||
-      size > text.size() - space - 1) {
+      !readUnsigned(text.substr(11, space - 11), size) || size > text.size() - space - 1) {
     return false;
   }
   line = {text[0], text.substr(space + 1, static_cast<std::size_t>(size))};
@@ -3496,11 +3492,12 @@ class Engine {
     } else if (setup_.refusesPersonalUsers && isPersonal(id)) {
       return refuseUser(now);
     }
+    if (room() == nullptr) return Outcome::queueFull;
     if (!fitsTail(id)) return tooLarge("userId");
     const bool other = id.empty() || (!identity.userId.empty() && identity.userId.view() != id);
     identity.userId.clear();
     identity.userId.add(id);
-    if (other || id.empty()) identity.props.clear();
+    if (other) identity.props.clear();
     changeState(now);
     writeTail();
     return accept({Type::userId}, now);
@@ -3553,7 +3550,6 @@ class Engine {
   void hurry(Moment now) {
     if (!queue_.empty() && !inFlight_) delivery_.hurry(now.steadyMs);
   }
-  bool waitsForAnswer() const { return inFlight_; }
   bool pausing(Moment now) const { return offline_ || now.steadyMs < delivery_.pauseEndMs(); }
 
   // ---- requests ----

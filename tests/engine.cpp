@@ -226,24 +226,6 @@ TEST_CASE("an event refused for want of room opens no session") {
   CHECK(client.stats().acceptedEvents == accepted + 2);
 }
 
-TEST_CASE("a new session takes an id that no queued event has") {
-  World world;
-  world.server->then = Server::always(500);
-  for (int run = 0; run < 2; ++run) {
-    world.seed = 42;  // chance repeats itself
-    nucleus::Options options = world.options();
-    options.deviceId = "device";
-    options.anonId = "anon";
-    Client client(std::move(options));
-    if (run == 0) continue;
-    world.server->then = {};
-    world.pass(client, dayMs, 20 * minuteMs);
-  }
-  std::set<std::uint64_t> sessions;
-  for (const Json& init : initsOf(world.server->received())) sessions.insert(sessionOf(init));
-  CHECK(sessions.size() == 2);
-}
-
 TEST_CASE("every session's init goes first, and what is sent again is unchanged") {
   World world;
   std::mt19937 random(GENERATE(1u, 2u, 3u));

@@ -610,6 +610,8 @@ TEST_CASE("the policy claims what an option gives, and not what it would be with
           "A user's id is kept and sent as the program gives it.", "folder is not used"},
       Row{"endpoint", [](nucleus::Options& o) { o.endpoint = "https://u:p@in.example:8/x?y"; },
           "Nucleus (in.example:8)", "app.nucleus.sh"},
+      Row{"an endpoint without a scheme", [](nucleus::Options& o) { o.endpoint = "in.example/x"; },
+          "Nucleus (in.example)", "app.nucleus.sh"},
       Row{"a plain endpoint", [](nucleus::Options& o) { o.endpoint = "http://a.example"; },
           "The connection is not encrypted.", "app.nucleus.sh"},
       Row{"a plain WebSocket", [](nucleus::Options& o) { o.endpoint = "ws://a.example"; },

@@ -228,6 +228,39 @@ TEST_CASE("without entropy the client stays inert and says so") {
   }
 }
 
+TEST_CASE("without entropy the client cannot be enabled, and says so") {
+  fakes::World world;
+  nucleus::Options options = world.options();
+  options.disableTracking = true;
+  options.entropy = [](void*, std::size_t) { return false; };
+  nucleus::Client client(options);
+  world.pass(client, 1'000);
+  CHECK(world.told("no-entropy") == 0);
+  CHECK(client.track("event") == nucleus::Outcome::trackingDisabled);
+  client.enableTracking();
+  CHECK_FALSE(client.trackingEnabled());
+  CHECK(client.track("event") == nucleus::Outcome::notConfigured);
+  world.pass(client, 5'000);
+  CHECK(world.told("no-entropy") == 1);
+  CHECK(world.server->bodies.empty());
+  CHECK(world.disk->file.empty());
+}
+
+TEST_CASE("a choice that is too long or cannot be read is a no, and no more than that is read") {
+  fakes::World world;
+  nucleus::Options options = world.options();
+  options.rememberTrackingChoice = true;
+  world.disk->exists = true;
+  const bool readable = GENERATE(false, true);
+  CAPTURE(readable);
+  world.disk->unreadable = !readable;
+  world.disk->file = "nucleus-cache 1 test-app granted" + std::string(1'000, ' ') + '\n';
+  const nucleus::Client client(options);
+  CHECK(client.consent() == nucleus::Consent::refused);
+  CHECK_FALSE(client.trackingEnabled());
+  CHECK(world.disk->furthestRead == (readable ? 128 : 0));
+}
+
 TEST_CASE("every start draws other ids, and a user keeps his") {
   std::set<std::string> sessions, bases, anonIds, deviceIds;
   fakes::World world;

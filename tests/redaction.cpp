@@ -55,6 +55,7 @@ constexpr Row rows[] = {
     {"ann@example.org-x", "[email]-x", "glued to what follows"},
     {"ann@example.org_1", "[email]_1", "glued to a number"},
     {"ann@example.org.json", "[email].json", "a file named by an address"},
+    {"ann@example.nextdirect", "[email]", "a top-level domain that begins as a tag does"},
     {"\"ann b\"@example.org", "[email]", "a quoted local part"},
     {"\"ann@b\"@example.org", "[email]", "with an @ in it"},
     {"%22ann%20b%22@example.org", "[email]", "quoted and percent-encoded"},
@@ -566,7 +567,7 @@ TEST_CASE("a value of four numbers is a version where its name says so") {
     CHECK(valueOf(name, "/home/ann") == "~");
   }
   for (const char* name : {"server", "address", "observer", "versions", "verb", "driver_ip",
-                           "buildServer", "version2", "ip", "forever", "v", "er"}) {
+                           "buildServer", "version2", "ip", "forever", "OVer", "v", "er"}) {
     CAPTURE(name);
     CHECK(valueOf(name, "5.15.0.1") == "[ip]");
   }

@@ -1518,6 +1518,40 @@ TEST_CASE("an uncaught exception becomes an error event, and goes on as before")
   CHECK(file.content().find("\"BEFORE\"") != std::string::npos);
 }
 
+TEST_CASE("hidden: uncaught and no exception", "[.child]") {
+  Options options = hiddenOptions();
+  if (options.cacheFile.empty()) return;
+  std::set_terminate(exitWith42);
+  options.reportUncaught = true;
+  const Client client(options);
+  std::thread([] { throw 7; }).join();
+}
+
+TEST_CASE("hidden: terminated without an exception", "[.child]") {
+  Options options = hiddenOptions();
+  if (options.cacheFile.empty()) return;
+  std::set_terminate(exitWith42);
+  options.reportUncaught = true;
+  const Client client(options);
+  std::terminate();
+}
+
+TEST_CASE("what is thrown and is no std::exception is reported, and so is an end without either") {
+  struct Row {
+    const char *test, *name, *message;
+  };
+  const Row row =
+      GENERATE(Row{"hidden: uncaught and no exception", "exception", "not a std::exception"},
+               Row{"hidden: terminated without an exception", "terminate",
+                   "std::terminate without an exception"});
+  const TestFile file;
+  CHECK(runHidden(row.test, file) == 42);
+  const fakes::Json error = errorIn(file);
+  REQUIRE(error.is_object());
+  CHECK(error.at("name") == row.name);
+  CHECK(error.at("payload").at("message") == row.message);
+}
+
 TEST_CASE("hidden: uncaught with one of two clients", "[.child]") {
   Options options = hiddenOptions();
   if (options.cacheFile.empty()) return;

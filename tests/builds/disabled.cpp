@@ -89,6 +89,15 @@ void setTexts(void* to) {
   options.catalogue = {declaredEvents, 2};
 }
 
+/// What was set is not there to be read.
+void noText(void* of) {
+  const Options& options = *static_cast<Options*>(of);
+  const std::string copy = options.appId;
+  const std::string_view view = options.endpoint;
+  expect(copy.empty() && view.empty() && options.deviceId.empty());
+  expect(options.version.size() == 0 && *options.locale.c_str() == '\0');
+}
+
 void setSources(void* to, char* memory, std::size_t bytes) {
   Options& options = *static_cast<Options*>(to);
   options.storage = fileStorage("nowhere/at/all");
@@ -216,6 +225,7 @@ void clients() {
   setSwitches(&options);
   setLimits(&options);
   setCallbacks(&options, sizeof memory);
+  noText(&options);
   Client client(options), other, moved = std::move(client);
   all(&client);
   all(&other);

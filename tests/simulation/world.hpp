@@ -64,6 +64,7 @@ enum class Fault : unsigned char {
   appendTears,
   syncFails,
   fileRemoved,
+  byteDamaged,
   powerCut,
   kill,
   consent,
@@ -97,6 +98,7 @@ constexpr const char* faultNames[] = {"offline",
                                       "append tears",
                                       "sync fails",
                                       "file removed",
+                                      "byte damaged",
                                       "power cut",
                                       "kill",
                                       "consent",
@@ -121,7 +123,8 @@ struct Disk {
   const void* holder = nullptr;      // of its lock
   const void* twinHolder = nullptr;  // of that of what is to replace it
   bool full = false, readOnly = false, renameFails = false, tears = false, syncFails = false;
-  bool mayBeDamaged = false;  // a record may be torn
+  std::uint64_t damages = 0;  // so many records may be torn or damaged
+  bool byteDamaged = false;
 
   bool troubled() const { return full || readOnly || renameFails || tears || syncFails; }
   void mend() { full = readOnly = renameFails = tears = syncFails = false; }
@@ -129,13 +132,15 @@ struct Disk {
     file = std::move(content);
     durable = file.size();
     exists = true;
-    mayBeDamaged = false;
+    damages = 0;
+    byteDamaged = false;
     ++generation;
   }
   void remove() {
     file.clear();
     durable = 0;
-    exists = mayBeDamaged = false;
+    exists = byteDamaged = false;
+    damages = 0;
     holder = nullptr;
     ++generation;
   }
@@ -143,12 +148,20 @@ struct Disk {
     const std::size_t loose = file.size() - durable;
     holder = nullptr;
     if (loose == 0 || dice.one(4)) return;
-    mayBeDamaged = true;
+    ++damages;
     const std::size_t at = durable + dice.below(loose + 1);
     if (dice.one(2)) file.resize(at);  // the rest did not arrive
     else
       for (std::size_t i = durable; i < at; ++i) file[i] = '\0';  // its beginning did not
     durable = file.size();
+  }
+  /// One bit of one byte; in one of four the first line, which says what the file is.
+  void damage(Dice& dice) {
+    const std::size_t end = dice.one(4) ? file.find('\n') + 1 : file.size();
+    char& byte = file[dice.below(std::min(end == 0 ? file.size() : end, file.size()))];
+    byte = static_cast<char>(byte ^ 1 << dice.below(8));
+    ++damages;
+    byteDamaged = true;
   }
 };
 

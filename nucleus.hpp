@@ -3779,7 +3779,9 @@ class Engine {
       const std::uint64_t id = queue_.at(at).id;
       if (!loading_.seen.add(id, id)) loading_.seenAll = false;
     }
+    queue_.markAll(0, Queue::loaded);  // which is said of this reading alone
     loading_.dropped = droppedQueueFull_;
+    loading_.reading = true;
     loading_.takesState = !tracking_ && identity.deviceId.empty();
   }
   /// Reads records; returns how far it came. What is cut off at the end is left for the next call,
@@ -3808,6 +3810,7 @@ class Engine {
   void loadEnds(bool ours, Moment now) {
     forgetLoadedGone();
     loadBarrier(loading_.barrier, now);
+    loading_.reading = false;
     if (!ours) return;
     notices.add(Notice::queueFull, {}, droppedQueueFull_ - loading_.dropped);
     if (loading_.personal) dropLoaded();
@@ -3873,6 +3876,7 @@ class Engine {
     std::size_t before = 0;
     std::uint64_t dropped = 0;
     bool takesState = false;
+    bool reading = false;   // then calls let nothing else go than what is read, which is older
     bool personal = false;  // there are events that are not redacted, and should be
     std::uint64_t sessionId = 0;
     bool inDamage = false;
@@ -4033,7 +4037,7 @@ class Engine {
       }
     }
     const std::uint64_t dropped = droppedQueueFull_;
-    const bool fits = queue_.makeRoom(initBytes + eventBytes, droppedQueueFull_);
+    const bool fits = queue_.makeRoom(initBytes + eventBytes, droppedQueueFull_, loading_.reading);
     notices.add(Notice::queueFull, {}, droppedQueueFull_ - dropped + (fits ? 0 : 1));
     if (!fits) return Outcome::queueFull;
     notices.add(Notice::invalidValue, event.name, unsayable);

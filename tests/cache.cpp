@@ -1112,6 +1112,40 @@ TEST_CASE("a second client has the same ids, goes on in memory, and takes the fi
   CHECK(eventsIn(second.file()).empty());
 }
 
+TEST_CASE("a call while a file is taken over costs its own session no init") {
+  Program before;
+  before.serverIsDown();
+  for (int i = 0; i < 100; ++i) before.client->track("EVENT", {{"i", i}});
+  REQUIRE(before.client->persist());
+  before.client.reset();
+  fakes::Disk& disk = *before.world.disk;
+  disk.locked = true;
+  Program program(before.world.disk, before.world.clock,
+                  [](Options& options) { options.maxQueueBytes = 8 << 10; });
+  program.serverIsDown();
+  REQUIRE(program.stats().queuedEvents == 1);  // its init
+  int calls = 0;
+  disk.onRead = [&] {
+    if (program.client->track("NEW", {{"i", calls}}) == Outcome::ok) ++calls;
+  };
+  disk.locked = false;
+  program.pass(2000);
+  disk.onRead = nullptr;
+  REQUIRE(calls > 3);
+  REQUIRE(program.stats().droppedQueueFull > 20);
+  program.serverIsUp();
+  program.pass(3'600'000, 1000);
+  std::set<std::uint64_t> begun;
+  int received = 0;
+  for (const Json& each : program.received()) {
+    const auto session = each.at("sessionId").get<std::uint64_t>();
+    if (each.at("type") == "init") begun.insert(session);
+    CHECK(begun.count(session) == 1);
+    received += each.value("name", "") == "NEW" ? 1 : 0;
+  }
+  CHECK(received == calls);
+}
+
 TEST_CASE("what is dropped while a file is taken over does not come back after a kill") {
   Program before;
   before.serverIsDown();

@@ -66,6 +66,7 @@ struct Disk {
   std::size_t furthestRead = 0;              // how far into it was read
   const void* holder = nullptr;              // the storage that holds the lock
   std::function<void()> onAppend, onCommit;  // called while the file is being written
+  std::function<void()> onRead;              // called while it is being read
 
   int calls() const { return opens + reads + appends + replaces + syncs + erases + closes; }
 };
@@ -87,6 +88,7 @@ class Storage : public nucleus::Storage {
   }
   std::size_t read(std::size_t at, char* to, std::size_t bytes) override {
     ++disk_->reads;
+    if (disk_->onRead) disk_->onRead();
     if (disk_->unreadable) return SIZE_MAX;
     const std::size_t given = at < disk_->file.size() ? disk_->file.copy(to, bytes, at) : 0;
     disk_->furthestRead = std::max(disk_->furthestRead, at + given);

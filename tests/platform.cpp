@@ -407,6 +407,43 @@ TEST_CASE("a file that another client made while the disk failed is read, not wr
   }
 }
 
+TEST_CASE(
+    "of a file that was kept under allow nothing is taken, and nothing else is dropped for it") {
+  const Folder folder;
+  const std::string path = folder / "events.cache";
+  fakes::World world;
+  world.server->then = fakes::Server::always(0);
+  {
+    nucleus::Client before(onFile(world, path));
+    before.track("EARLIER");
+    REQUIRE(before.shutdown(0));
+  }
+  nucleus::Options options = onFile(world, path);
+  const auto storage = std::make_shared<FailingStorage>(path);
+  options.storage = storage;
+  nucleus::Client client(options);
+  client.track("MINE");
+  const std::uint64_t mine = client.stats().queuedEvents;
+  REQUIRE(mine == 4);  // with two inits
+  storage->works = false;
+  REQUIRE_FALSE(client.persist());
+  fs::remove(path);
+  {
+    nucleus::Options allows = onFile(world, path);
+    allows.personalData = nucleus::PersonalData::allow;
+    nucleus::Client other(allows);
+    other.track("THEIRS", {{"mail", "ada@example.com"}});
+    REQUIRE(other.shutdown(0));
+  }
+  storage->works = true;
+  world.pass(client, 5'000);
+  CHECK(client.stats().storage == State::ready);
+  CHECK(client.stats().queuedEvents == mine);
+  CHECK(client.stats().droppedPersonalData == 2);
+  CHECK(contentOf(path).find("EARLIER") != std::string::npos);
+  CHECK(contentOf(path).find("THEIRS") == std::string::npos);
+}
+
 TEST_CASE("a refusal that is found in the file while tracking is enabled is told by everything") {
   const Folder folder;
   const std::string path = folder / "events.cache";

@@ -3879,7 +3879,7 @@ class Engine {
     bool reading = false;   // then calls let nothing else go than what is read, which is older
     bool personal = false;  // there are events that are not redacted, and should be
     std::uint64_t sessionId = 0;
-    bool inDamage = false;
+    bool inDamage = false, damaged = false;  // there, or anywhere before
     Barrier barrier;      // of the last state
     IdRanges gone, seen;  // `seen`: of every event so far, if seenAll
     bool seenAll = true;
@@ -4355,7 +4355,8 @@ class Engine {
         rest.size() > 10 && kinds.find(rest[0]) != std::string_view::npos && rest[1] == ' ' &&
         rest.substr(2, 8).find_first_not_of(hex) == std::string_view::npos && rest[10] == ' ';
     if (!loading_.inDamage || looksLikeRecord) countDamagedRecord();
-    loading_.inDamage = true;
+    if (!loading_.damaged) forgetLoadedGone();  // which is said without a doubt
+    loading_.inDamage = loading_.damaged = true;
   }
   void countDamagedRecord() {
     ++droppedDamaged_;
@@ -4415,17 +4416,28 @@ class Engine {
       loading_.gone.add(range.first, range.last);
     }
   }
-  /// Those of the loaded events leave again that the file says have left.
+  /// Those of the loaded events leave again that the file says have left. Not an init that others
+  /// need, where what was damaged may have said that they had left before it.
   void forgetLoadedGone() {
     for (std::size_t at = queue_.oldest(); at != queue_.end() && !loading_.gone.empty();
          at = queue_.after(at)) {
       const Queue::Record record = queue_.at(at);
       if (!record.has(Queue::loaded) || !loading_.gone.contains(record.id)) continue;
+      if (record.has(Queue::init) && loading_.damaged && !isSessionGone(at)) {
+        file.mustRewrite = true;
+        continue;
+      }
       queue_.mark(at, 0, Queue::inFile);  // the file knows
       queue_.remove(at);
       --accepted_;
     }
     loading_.gone.clear();
+  }
+  /// The file says that all have left that follow this init.
+  bool isSessionGone(std::size_t init) const {
+    std::size_t at = queue_.after(init);
+    while (at != queue_.end() && loading_.gone.contains(queue_.at(at).id)) at = queue_.after(at);
+    return at == queue_.end() || queue_.at(at).has(Queue::first);
   }
   /// They were kept while personal data was allowed; the file is to forget them too.
   void dropLoaded() {

@@ -1313,6 +1313,27 @@ TEST_CASE("a session that is found without its init gets one before anything els
   CHECK(fakes::balanced(program.stats()));
 }
 
+TEST_CASE("an init stays with its events where it is damaged that these had left before it") {
+  const Bytes init = R"({"type":"init","id":5000000001,"sessionId":12345678})";
+  const Bytes before = firstLine() + state() + record('e', init) + record('e', event(5'000'000'002));
+  const Bytes left = record('g', "5000000002"), last = record('g', "5000000001");
+  const auto sent = [](const Bytes& file) {
+    Program program(file);
+    program.pass(2000);
+    std::vector<std::uint64_t> ids;
+    for (const Json& each : program.received()) {
+      if (each.at("sessionId") == 12'345'678) ids.push_back(each.at("id").get<std::uint64_t>());
+    }
+    return ids;
+  };
+  const Bytes damaged = Bytes(left.size() - 1, '\0') + '\n';
+  CHECK(sent(before + damaged + last) == std::vector<std::uint64_t>{5'000'000'001, 5'000'000'002});
+  CHECK(sent(before + left + last).empty());
+  CHECK(sent(before + last) == std::vector<std::uint64_t>{5'000'000'002});  // the server has had it
+  CHECK(sent(before + damaged + left + last).empty());
+  CHECK(sent(before + last + damaged) == std::vector<std::uint64_t>{5'000'000'002});
+}
+
 TEST_CASE("an init that was made anew is made once, though the program is killed before it went") {
   const Bytes file =
       firstLine() + state() + record('e', event(5'000'000'001)) + record('e', event(5'000'000'002));

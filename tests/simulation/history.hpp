@@ -521,7 +521,8 @@ inline void History::end(Process& process, bool killed, Ms until) {
     retryAt_ = run.retryAt, retryJumps_ = process.retryJumps, retrySetAt_ = process.retrySetAt;
   ledger.ended(process.run, until, process.erasurePending);
   filedUntil_ = std::max(filedUntil_, until);
-  syncedUntil_ = std::max(syncedUntil_, std::min(until, run.syncedUntil));
+  // What it had before it got the file is as old, but not as long in it.
+  if (run.filedUntil != longAgo) syncedUntil_ = std::min(until, run.syncedUntil);
   if (!killed || process.client == nullptr) return;
   const nucleus::Stats last = process.client->stats();
   ledger.dropsAtKill += dropped(last) - dropped(run.audited);
@@ -616,7 +617,8 @@ inline bool History::finish(Process& process, Ms events, bool loads, bool opens)
   const nucleus::Stats stats = process.client->stats();
   process.tracking = process.client->trackingEnabled();
   process.mayUseFile = process.tracking || process.erasurePending;
-  if (was && !process.tracking) {  // the file says that the user has refused since
+  // The file says that the user has refused since, or says it while tracking is enabled.
+  if (!process.tracking && (was || stats.erasedEvents > process.run.erased)) {
     ledger.expect(options_.rememberTrackingChoice, "nobody opts out but the user");
     ledger.erased(process.run, stats, stats.erasedEvents - process.run.erased);
     process.erasurePending = process.mayUseFile = true;
@@ -990,6 +992,8 @@ inline bool History::answerHeld(Fault fault) {
   // The file may just have said that the user has refused: then an answer changes nothing.
   if (inDisk_ != nullptr && inDisk_->run.readsFile && options_.rememberTrackingChoice) return false;
   Held& chosen = *possible[dice_.below(possible.size())];
+  // Whether the turn that runs has given the request up already could not be told.
+  if (inDisk_ != nullptr && ledger.isOverdue(chosen.process->run)) return false;
   Held copy = chosen;
   if (fault == Fault::answersReordered && possible.size() < 2) return false;
   count(fault);

@@ -100,7 +100,6 @@ struct Event {
   Ms dateMs = -1;
   bool behind = false;    // the others, when it is sent again
   bool ageless = false;   // the clock jumped while it was read
-  bool returned = false;  // although it had left, which the file did not keep: its init may not
   bool sent = false, received = false;
   std::uint64_t refusedAlone = 0;  // number of the answer that did it first
   std::uint64_t seen = 0;          // number of the last audit that saw it
@@ -426,6 +425,9 @@ class Ledger {
            "a session that has timed out has no heartbeat", now - run.lastCallAt);
     run.spokenAt = now;
   }
+  bool isOverdue(const Run& run) const {
+    return run.inFlight && now >= run.begunAt + run.options.answerTimeoutMs;
+  }
   /// A request that was not answered in time is over.
   void timeOut(Run& run, Ms at) {
     if (!run.inFlight || at < run.begunAt + run.options.answerTimeoutMs) return;
@@ -443,7 +445,7 @@ class Ledger {
       if (event->isInit()) session.initReceived = true;
       // One that a good answer left unnamed, or a 5xx hit alone, goes behind the others.
       const bool behind = session.init != nullptr && session.init->behind;
-      expect(session.initReceived || behind || event->returned,
+      expect(session.initReceived || behind,
              "a session's init arrives before its other events", *event);
       event->received = true;
     }
@@ -605,13 +607,13 @@ class Ledger {
     // What one process could not erase yet, another may find.
     const bool unerased =
         event.where == Where::erased && !event.durablyErased && event.run != run.number;
-    const bool untold = bytesDamaged &&  // the file lacks that it had left
+    // The file lacks that it had left; or lacks something, and others may need this one.
+    const bool untold = (bytesDamaged || (event.isInit() && run.damagesRead > 0)) &&
                         (event.where == Where::acknowledged || event.where == Where::dropped);
     expect(event.where == Where::left || unerased || untold, "nothing comes back that had left",
            event);
     if (!event.sure || dropsAtKill > 0)
       event.sent = true;  // its session may have gone on without it
-    event.returned = event.before != Where::queued || untold;
     enter(run, event);
     event.before = Where::queued;
     const bool known = event.dateMs >= 0 && clockSet() && event.dateMs <= wall;

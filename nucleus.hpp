@@ -3206,7 +3206,8 @@ class Delivery {
   void waitFor(std::int64_t waitMs, std::int64_t nowMs, Random& random) {
     barrierMs_ = nowMs + waitMs;
     const std::int64_t spreadMs = lesser<std::int64_t>(lesser(waitMs, dayMs - waitMs), 600'000);
-    nextMs_ = barrierMs_ + random.between(0, spreadMs);
+    const std::int64_t again = barrierMs_ + random.between(0, spreadMs);
+    nextMs_ = nextMs_ == never ? again : greater(nextMs_, again);
     inARow_ = 0;
   }
   /// As soon as may be; a backoff is cut short at most once a second.
@@ -3678,7 +3679,7 @@ class Engine {
       if (!writeLine(out, {lineKind(at), queue_.text(at)})) return;
       queue_.mark(at, Queue::writing);
     }
-    file.pendingSinceMs = never;
+    if (!file.stateChanged) file.pendingSinceMs = never;
   }
   void rewritten(bool done, std::size_t bytes, Moment now) {
     if (!done) return queue_.written(false), failFile(now);
@@ -3880,8 +3881,8 @@ class Engine {
     bool personal = false;  // there are events that are not redacted, and should be
     std::uint64_t sessionId = 0;
     bool inDamage = false, damaged = false;  // there, or anywhere before
-    Barrier barrier;      // of the last state
-    IdRanges gone, seen;  // `seen`: of every event so far, if seenAll
+    Barrier barrier;                         // of the last state
+    IdRanges gone, seen;                     // `seen`: of every event so far, if seenAll
     bool seenAll = true;
   };
 

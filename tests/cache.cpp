@@ -670,6 +670,22 @@ TEST_CASE("a kill while the file is rewritten loses nothing that was accepted be
   CHECK(contains(atKill, "\"n\":" + std::to_string(last) + ","));
 }
 
+TEST_CASE("a user who signs in while the file is rewritten is in it soon after") {
+  Program program;
+  program.serverIsDown();
+  fakes::Disk& disk = *program.world.disk;
+  disk.onWrite = [&] {
+    disk.onWrite = nullptr;
+    program.client->setUserId("just now");
+  };
+  program.pass(5000);
+  Program next(program.file());
+  next.client->track("LATER");
+  next.pass(5000);
+  CHECK(next.received().back().at("name") == "LATER");
+  CHECK(next.received().back().at("userId") == "just now");
+}
+
 TEST_CASE("a file that is mostly alive is not rewritten") {
   Program program({}, [](Options& options) { options.maxBatchBytes = 64 << 10; });
   program.world.server->then = [](const Request& request) {
@@ -1315,7 +1331,8 @@ TEST_CASE("a session that is found without its init gets one before anything els
 
 TEST_CASE("an init stays with its events where it is damaged that these had left before it") {
   const Bytes init = R"({"type":"init","id":5000000001,"sessionId":12345678})";
-  const Bytes before = firstLine() + state() + record('e', init) + record('e', event(5'000'000'002));
+  const Bytes before =
+      firstLine() + state() + record('e', init) + record('e', event(5'000'000'002));
   const Bytes left = record('g', "5000000002"), last = record('g', "5000000001");
   const auto sent = [](const Bytes& file) {
     Program program(file);

@@ -287,6 +287,18 @@ TEST_CASE("a backoff is cut short at most once a second, a Retry-After never") {
   }
 }
 
+TEST_CASE("a Retry-After that is found in the file cuts no backoff short") {
+  detail::Random random = chance(5);
+  for (int i = 0; i < 100; ++i) {
+    detail::Delivery delivery(20'000, 1000, 10);
+    delivery.begin(1000);
+    delivery.backOff(1000, random);
+    const std::int64_t due = delivery.dueMs();
+    delivery.waitFor(100, 1010, random);
+    CHECK(delivery.dueMs() >= due);
+  }
+}
+
 TEST_CASE("many that were told the same Retry-After come back at moments of their own") {
   detail::Random random = chance(4);
   for (const std::int64_t waitMs : {second, minute, 10 * minute, day - hour, day - minute}) {

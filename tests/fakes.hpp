@@ -65,8 +65,8 @@ struct Disk {
   std::size_t largest = 0;                   // the file ever was
   std::size_t furthestRead = 0;              // how far into it was read
   const void* holder = nullptr;              // the storage that holds the lock
-  std::function<void()> onAppend, onCommit;  // called while the file is being written
-  std::function<void()> onRead;              // called while it is being read
+  // Called while the file is being written, and read:
+  std::function<void()> onAppend, onWrite, onCommit, onRead;
 
   int calls() const { return opens + reads + appends + replaces + syncs + erases + closes; }
 };
@@ -109,6 +109,7 @@ class Storage : public nucleus::Storage {
            (disk_->holder == nullptr || disk_->holder == this);
   }
   bool write(std::string_view text) override {
+    if (disk_->onWrite) disk_->onWrite();
     if (disk_->full) return false;
     twin_ += text;
     return true;

@@ -972,9 +972,12 @@ inline bool History::deliver(Held& held, const Answer& answer) {
   if (counts && options_.memory.bytes > 0) ledger.postponed(process.run);  // it is still held
   const std::string body = answer.response.body;
   nucleus::Response response = answer.response;
-  const Inside client(process.memory);
-  if (message) process.client->receive(body);
-  else held.request.reply(std::move(response));
+  {
+    const Inside client(process.memory);
+    if (message) process.client->receive(body);
+    else held.request.reply(std::move(response));
+  }
+  if (lives && process.client->stats().queuedEvents == 0) process.run.asleep = true;
   return true;
 }
 inline bool History::answerHeld(Fault fault) {

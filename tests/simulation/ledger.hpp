@@ -98,8 +98,8 @@ struct Event {
   Ms acceptedAt = 0, changedAt = 0;        // world time
   Ms bornAt = 0;                           // what its age counts from
   Ms dateMs = -1;
-  bool behind = false;    // the others, when it is sent again
-  bool ageless = false;   // the clock jumped while it was read
+  bool behind = false;   // the others, when it is sent again
+  bool ageless = false;  // the clock jumped while it was read
   bool sent = false, received = false;
   std::uint64_t refusedAlone = 0;  // number of the answer that did it first
   std::uint64_t seen = 0;          // number of the last audit that saw it
@@ -445,8 +445,8 @@ class Ledger {
       if (event->isInit()) session.initReceived = true;
       // One that a good answer left unnamed, or a 5xx hit alone, goes behind the others.
       const bool behind = session.init != nullptr && session.init->behind;
-      expect(session.initReceived || behind,
-             "a session's init arrives before its other events", *event);
+      expect(session.initReceived || behind, "a session's init arrives before its other events",
+             *event);
       event->received = true;
     }
   }
@@ -468,7 +468,7 @@ class Ledger {
     run.queued.clear();
     run.inFlight = false;
     run.asleep = run.rested = true;
-    run.earliest = run.latest = run.draw.at = longAgo;
+    run.earliest = run.latest = run.backoffUntil = run.draw.at = longAgo;
     run.unseenInits = 0;
     run.missing = run.old = run.refused = run.neither = 0;
   }
@@ -612,7 +612,7 @@ class Ledger {
                         (event.where == Where::acknowledged || event.where == Where::dropped);
     expect(event.where == Where::left || unerased || untold, "nothing comes back that had left",
            event);
-    if (!event.sure || dropsAtKill > 0)
+    if (!event.sure || unerased || untold || dropsAtKill > 0)
       event.sent = true;  // its session may have gone on without it
     enter(run, event);
     event.before = Where::queued;

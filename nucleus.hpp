@@ -3877,7 +3877,7 @@ class Engine {
     std::size_t before = 0;
     std::uint64_t dropped = 0;
     bool takesState = false;
-    bool reading = false;   // then calls let nothing else go than what is read, which is older
+    bool reading = false;
     bool personal = false;  // there are events that are not redacted, and should be
     std::uint64_t sessionId = 0;
     bool inDamage = false, damaged = false;  // there, or anywhere before
@@ -4016,11 +4016,14 @@ class Engine {
   /// Free memory for two events, making some if there must be.
   char* room() {
     char* memory = queue_.space(2 * limits_.recordBytes());
-    while (memory == nullptr &&
-           queue_.makeRoom(queue_.maxBytes() - queue_.bytes() + 1, droppedQueueFull_)) {
+    while (memory == nullptr && makeRoom(queue_.maxBytes() - queue_.bytes() + 1)) {
       memory = queue_.space(2 * limits_.recordBytes());
     }
     return memory;
+  }
+  /// While a file is read nothing goes but what is read from it, which is older.
+  bool makeRoom(std::size_t bytes) {
+    return queue_.makeRoom(bytes, droppedQueueFull_, loading_.reading);
   }
   /// Writes the event behind the queue, behind the init that its session may need, and pushes both.
   Outcome write(const Event& event, bool opens, Moment now) {
@@ -4038,7 +4041,7 @@ class Engine {
       }
     }
     const std::uint64_t dropped = droppedQueueFull_;
-    const bool fits = queue_.makeRoom(initBytes + eventBytes, droppedQueueFull_, loading_.reading);
+    const bool fits = makeRoom(initBytes + eventBytes);
     notices.add(Notice::queueFull, {}, droppedQueueFull_ - dropped + (fits ? 0 : 1));
     if (!fits) return Outcome::queueFull;
     notices.add(Notice::invalidValue, event.name, unsayable);
@@ -4495,10 +4498,7 @@ class Engine {
     if (queue_.bytes() + text.size() > queue_.maxBytes()) forgetLoadedGone();
     char* const memory = room();
     ++accepted_;
-    const bool onlyLoaded = loading_.before > 0;
-    if (memory == nullptr || !queue_.makeRoom(text.size(), droppedQueueFull_, onlyLoaded)) {
-      return dropUnread(id), false;
-    }
+    if (memory == nullptr || !makeRoom(text.size())) return dropUnread(id), false;
     std::memcpy(memory + Queue::headerBytes, text.data(), text.size());
     queue_.push(id, bornMs, text.size(), flags);
     return true;
@@ -4517,7 +4517,7 @@ class Engine {
     device.write(deviceText_);
     std::size_t bytes = 0;
     const std::int64_t dateMs = facts.dateMs < 0 ? -1 : facts.dateMs - 500;
-    if (encodeInit(memory, nextId_, dateMs, bytes) && queue_.makeRoom(bytes, droppedQueueFull_)) {
+    if (encodeInit(memory, nextId_, dateMs, bytes) && makeRoom(bytes)) {
       queue_.push(nextId_++, birthOf(facts.dateMs, now), bytes, Queue::init | Queue::loaded);
       ++accepted_;
       restored = true;

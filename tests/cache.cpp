@@ -1162,6 +1162,39 @@ TEST_CASE("a call while a file is taken over costs its own session no init") {
   CHECK(received == calls);
 }
 
+TEST_CASE("an init that is made anew while a file is taken over costs our own session nothing") {
+  Program program({}, [](Options& options) { options.maxQueueBytes = 8 << 10; });
+  program.serverIsDown();
+  fakes::Disk& disk = *program.world.disk;
+  disk.locked = true;
+  program.pass(2000);
+  int tracked = 0;
+  while (program.stats().queuedBytes < 7000) program.client->track("OURS"), ++tracked;
+  REQUIRE(program.stats().droppedQueueFull == 0);
+  disk.file = firstLine() + state();
+  for (std::uint64_t i = 0; i < 9; ++i)
+    disk.file += record('e', event(5'000'000'001 + i, {}, 12'345'000 + i));
+  disk.exists = true;
+  disk.locked = false;
+  program.pass(2000);
+  REQUIRE(program.stats().storage == StorageState::ready);
+  REQUIRE(program.stats().droppedQueueFull > 0);
+  program.client->track("OURS");
+  program.serverIsUp();
+  program.world.server->bodies.clear();
+  program.pass(3'600'000, 1000);
+  std::set<std::uint64_t> begun;
+  int received = 0;
+  for (const Json& each : program.received()) {
+    const auto session = each.at("sessionId").get<std::uint64_t>();
+    if (each.at("type") == "init") begun.insert(session);
+    CHECK(begun.count(session) == 1);
+    received += each.value("name", "") == "OURS" ? 1 : 0;
+  }
+  CHECK(received == tracked + 1);
+  CHECK(fakes::balanced(program.stats()));
+}
+
 TEST_CASE("what is dropped while a file is taken over does not come back after a kill") {
   Program before;
   before.serverIsDown();

@@ -978,12 +978,13 @@ inline bool History::deliver(Held& held, const Answer& answer) {
     else held.request.reply(std::move(response));
   }
   if (lives && process.client->stats().queuedEvents == 0) process.run.asleep = true;
+  process.run.polledNow = false;
   return true;
 }
 inline bool History::answerHeld(Fault fault) {
   std::vector<Held*> possible;
   for (const Process& p : processes_) {  // what is dropped must be known first
-    if (inDisk_ && p.alive() && dropped(p.client->stats()) != dropped(p.run.looked)) return false;
+    if (p.alive() && dropped(p.client->stats()) != dropped(p.run.looked)) return false;
   }
   for (Held& held : held_) {
     const bool current = ledger.isCurrent(held.process->run, held.carried);

@@ -549,6 +549,7 @@ class Ledger {
         event.where = Where::left;
         event.sure = false;
       } else if (event.where == Where::erased && ours && !event.durablyErased && erasurePending) {
+        event.before = event.where;
         event.where = Where::left;
         event.sure = false;
       } else if (event.where == Where::left && event.acceptedAt > until) {

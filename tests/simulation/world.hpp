@@ -147,12 +147,13 @@ struct Disk {
   void cutPower(Dice& dice) {
     const std::size_t loose = file.size() - durable;
     holder = nullptr;
-    if (loose == 0 || dice.one(4)) return;
-    ++damages;
-    const std::size_t at = durable + dice.below(loose + 1);
-    if (dice.one(2)) file.resize(at);  // the rest did not arrive
-    else
-      for (std::size_t i = durable; i < at; ++i) file[i] = '\0';  // its beginning did not
+    if (loose > 0 && !dice.one(4)) {
+      ++damages;
+      const std::size_t at = durable + dice.below(loose + 1);
+      if (dice.one(2)) file.resize(at);  // the rest did not arrive
+      else
+        for (std::size_t i = durable; i < at; ++i) file[i] = '\0';  // its beginning did not
+    }
     durable = file.size();
   }
   /// One bit of one byte; in one of four the first line, which says what the file is.

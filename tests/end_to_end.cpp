@@ -135,7 +135,8 @@ class Collector {
   }
   httplib::Client client() {
     httplib::Client client("127.0.0.1", port_);
-    client.set_read_timeout(60);  // s; a sanitizer on a busy machine takes its time over many events
+    client.set_read_timeout(
+        60);  // s; a sanitizer on a busy machine takes its time over many events
     return client;
   }
   Json get(const std::string& path) {

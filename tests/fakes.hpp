@@ -62,9 +62,9 @@ struct Disk {
   bool eraseFails = false;
   bool gone = false;  // vanished behind our back
   int opens = 0, reads = 0, appends = 0, replaces = 0, syncs = 0, erases = 0, closes = 0;
-  std::size_t largest = 0;                   // the file ever was
-  std::size_t furthestRead = 0;              // how far into it was read
-  const void* holder = nullptr;              // the storage that holds the lock
+  std::size_t largest = 0;       // the file ever was
+  std::size_t furthestRead = 0;  // how far into it was read
+  const void* holder = nullptr;  // the storage that holds the lock
   // Called while the file is being written, and read:
   std::function<void()> onAppend, onWrite, onCommit, onRead;
 

@@ -3818,7 +3818,7 @@ class Engine {
     if (loading_.before > 0 || tracking_) queue_.loadedFirst();
     nextExpiryMs_ = now.steadyMs;
     expire(now);
-    if (!queue_.empty()) delivery_.wake(now.steadyMs, random);
+    if (!queue_.empty() && !inFlight_) delivery_.wake(now.steadyMs, random);
     noteGone(now);
   }
 

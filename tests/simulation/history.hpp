@@ -293,6 +293,7 @@ inline std::size_t DiskStorage::read(std::size_t at, char* to, std::size_t bytes
   const bool whole = got < bytes && !history_.quiet();
   if (whole) history_.ledger.mayHaveToWait(process_.run);
   if (whole && !std::exchange(wholeRead_, true)) process_.run.damagesRead += disk_.damages;
+  if (whole && disk_.damages > 0) history_.ledger.initsMayReturn = true;
   if (whole && disk_.holder == this) {
     process_.run.readsFile = true;
     process_.run.readAt = readFrom_;

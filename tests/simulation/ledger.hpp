@@ -181,8 +181,9 @@ class Ledger {
   std::uint64_t answers = 0, lastProgress = 0;
   std::uint64_t jumps = 0, jumpsBefore = 0;  // of the clock, and when the call began
   std::uint64_t dropsAtKill = 0;             // that no audit saw
-  bool bytesDamaged = false;  // in the file; it may be in what says which events have left
-  bool mixed = false;         // some runs allow personal data, some do not
+  bool bytesDamaged = false;    // in the file; it may be in what says which events have left
+  bool initsMayReturn = false;  // that had left, where the file is damaged, or was before
+  bool mixed = false;           // some runs allow personal data, some do not
   Draws draws = {};
   std::uint64_t heartbeats = 0;
 
@@ -295,6 +296,7 @@ class Ledger {
     if (exact && run.readsFile && std::exchange(run.staleWish, false)) leftErased(run);
     if (exact && run.readsFile) resolveLeft(run, stats);
     if (exact) checkPersonal(run);
+    if (exact && run.readsFile) initsMayReturn = run.damagesRead > 0;
     if (exact)
       run.audited = stats, run.auditedAt = now, run.unseenInits = 0,
       run.readsFile = run.loose = false;
@@ -609,12 +611,15 @@ class Ledger {
     const bool unerased =
         event.where == Where::erased && !event.durablyErased && event.run != run.number;
     // The file lacks that it had left; or lacks something, and others may need this one.
-    const bool untold = (bytesDamaged || (event.isInit() && run.damagesRead > 0)) &&
+    const bool untold = (bytesDamaged || (event.isInit() && initsMayReturn)) &&
                         (event.where == Where::acknowledged || event.where == Where::dropped);
     expect(event.where == Where::left || unerased || untold, "nothing comes back that had left",
            event);
-    if (!event.sure || unerased || untold || dropsAtKill > 0)
-      event.sent = true;  // its session may have gone on without it
+    // Its session may have gone on without it.
+    if (!event.sure || unerased || untold || dropsAtKill > 0) event.sent = true;
+    // The file may say still that it has left.
+    const bool kept = event.isInit() && event.before != Where::queued && initsMayReturn;
+    if (untold || kept) event.acceptedAt = moment();
     enter(run, event);
     event.before = Where::queued;
     const bool known = event.dateMs >= 0 && clockSet() && event.dateMs <= wall;

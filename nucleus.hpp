@@ -3137,9 +3137,11 @@ inline std::int64_t readRetryAfter(std::string_view text, std::int64_t wallMs) {
   return lesser(greater<std::int64_t>(readHttpDate(text) - wallMs, 0), dayMs);
 }
 
+constexpr std::int64_t longestPauseMs = 600'000;  // of the client's own
+
 /// The longest pause after so many failures in a row: 2 s, then twice as long each time, to 10 min.
 constexpr std::int64_t longestBackoffMs(int failures) {
-  return failures > 9 ? 600'000 : lesser<std::int64_t>(1'000LL << failures, 600'000);
+  return failures > 9 ? longestPauseMs : lesser<std::int64_t>(1'000LL << failures, longestPauseMs);
 }
 
 /// The schedule of requests, and how much goes into one.
@@ -3205,7 +3207,7 @@ class Delivery {
   /// clients: each comes back at one of its own, within as much time again, 10 min at most.
   void waitFor(std::int64_t waitMs, std::int64_t nowMs, Random& random) {
     barrierMs_ = nowMs + waitMs;
-    const std::int64_t spreadMs = lesser<std::int64_t>(lesser(waitMs, dayMs - waitMs), 600'000);
+    const std::int64_t spreadMs = lesser(lesser(waitMs, dayMs - waitMs), longestPauseMs);
     const std::int64_t again = barrierMs_ + random.between(0, spreadMs);
     nextMs_ = nextMs_ == never ? again : greater(nextMs_, again);
     inARow_ = 0;
@@ -3779,8 +3781,8 @@ class Engine {
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
       const std::uint64_t id = queue_.at(at).id;
       if (!loading_.seen.add(id, id)) loading_.seenAll = false;
+      queue_.mark(at, 0, Queue::loaded);  // which is said of this reading alone
     }
-    queue_.markAll(0, Queue::loaded);  // which is said of this reading alone
     loading_.dropped = droppedQueueFull_;
     loading_.reading = true;
     loading_.takesState = !tracking_ && identity.deviceId.empty();

@@ -370,6 +370,7 @@ inline void History::diskWorks(Process& process, const char* what) {
   if (process.dead) return;
   if (!quiet_) note("  disk", what);
   if (!quiet_) ledger.expect(process.mayUseFile, "the file is not used while tracking is disabled");
+  ledger.expect(options_.offlineCache, "there is no file where there is to be none");
   if (quiet_ || armed_ == 0 || --armed_ != 0) return;
   std::swap(armedDice_, dice_);
   inDisk_ = &process;
@@ -412,6 +413,7 @@ inline History::History(const Plan& plan)
   options_.rememberTrackingChoice = dice_.one(3);
   options_.disableTracking = dice_.one(10);
   if (dice_.one(5)) options_.endpoint = "wss://app.nucleus.sh";
+  options_.offlineCache = plan.seed % 32 != 0;
   filters_ = dice_.one(3);
   allows_ = dice_.of({0, 0, 0, 1, 2});
   ledger.mixed = allows_ == 2;

@@ -2578,9 +2578,11 @@ class Queue {
     if (gap > 0 && gap <= maxRecordBytes) store(from, {0, 0, gap - headerBytes, gone});
     return at;
   }
-  /// What `left` was to its session, the next of them is; or the next that will be pushed.
+  /// What `left` was to its session, the next of them is; or the next that will be pushed. While a
+  /// file is read what is tracked stands among what is loaded.
   void handOn(std::size_t next, const Record& left) {
     const unsigned flags = first | (left.has(init | initSettled) ? initSettled : 0u);
+    while (next != tail_ && load(next).has(loaded) != left.has(loaded)) next = after(next);
     if (next != tail_) {
       if (!load(next).has(first)) mark(next, flags);
     } else if (!left.has(loaded)) {
@@ -4439,11 +4441,15 @@ class Engine {
     }
     loading_.gone.clear();
   }
-  /// The file says that all have left that follow this init.
+  /// The file says that all of the session have left that this init opens.
   bool isSessionGone(std::size_t init) const {
-    std::size_t at = queue_.after(init);
-    while (at != queue_.end() && loading_.gone.contains(queue_.at(at).id)) at = queue_.after(at);
-    return at == queue_.end() || queue_.at(at).has(Queue::first);
+    for (std::size_t at = queue_.after(init); at != queue_.end(); at = queue_.after(at)) {
+      const Queue::Record record = queue_.at(at);
+      if (!record.has(Queue::loaded)) continue;
+      if (record.has(Queue::first)) break;
+      if (!loading_.gone.contains(record.id)) return false;
+    }
+    return true;
   }
   /// They were kept while personal data was allowed; the file is to forget them too.
   void dropLoaded() {

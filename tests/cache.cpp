@@ -1162,6 +1162,35 @@ TEST_CASE("a call while a file is taken over costs its own session no init") {
   CHECK(received == calls);
 }
 
+TEST_CASE("what was tracked while a file was taken over drops its init last, when room is short") {
+  Program program({}, [](Options& options) { options.maxQueueBytes = 8 << 10; });
+  program.serverIsDown();
+  fakes::Disk& disk = *program.world.disk;
+  disk.locked = true;
+  program.pass(2000);
+  disk.file = firstLine() + state();  // each of a session that the server knows
+  for (std::uint64_t i = 0; i < 200; ++i)
+    disk.file += record('f', event(5'000'000'001 + i, {}, 12'345'000 + i));
+  disk.exists = true;
+  disk.onRead = [&] { program.client->track("NEW"); };
+  disk.locked = false;
+  program.pass(2000);
+  disk.onRead = nullptr;
+  REQUIRE(program.stats().storage == StorageState::ready);
+  const std::uint64_t dropped = program.stats().droppedQueueFull;
+  for (int i = 0; i < 60; ++i) program.client->track("NEWER", {{"i", i}});
+  REQUIRE(program.stats().droppedQueueFull > dropped + 30);
+  program.serverIsUp();
+  program.world.server->bodies.clear();
+  program.pass(3'600'000, 1000);
+  bool begun = false;
+  for (const Json& each : program.received()) {
+    begun = begun || each.at("type") == "init";
+    CHECK((begun || each.at("sessionId").get<std::uint64_t>() < 12'346'000));
+  }
+  CHECK(begun);
+}
+
 TEST_CASE("an init that is made anew while a file is taken over costs our own session nothing") {
   Program program({}, [](Options& options) { options.maxQueueBytes = 8 << 10; });
   program.serverIsDown();

@@ -111,6 +111,7 @@ struct Event {
 struct Carried {
   int run = 0;
   std::uint64_t number = 0;
+  Ms at = 0;
   std::vector<Event*> events;
   std::string serials() const {
     std::string all;
@@ -319,6 +320,7 @@ class Ledger {
     expect(!carried.events.empty(), "a request carries something");
     expect(body.size() <= run.options.maxBatchBytes, "a request is not too large");
     checkMoment(run);
+    carried.at = moment();
     run.request = carried;
     run.inFlight = true;
     run.begunAt = run.spokenAt = now;
@@ -786,8 +788,9 @@ class Ledger {
              begunAt - run.latestBegin(), "ms late after", run.failuresMost, "failures");
     }
     if (!free || !run.webSocket() || s.queuedEvents > 0 || run.spokenAt == longAgo) return;
-    const bool quiet = !run.wasEmpty || begunAt < run.latestBegin() || begunAt < run.retryAt ||
-                       run.loose || begunAt - run.lastCallFrom >= run.options.sessionTimeoutMs ||
+    const bool quiet = !run.wasEmpty || begunAt != now || begunAt < run.latestBegin() ||
+                       begunAt < run.retryAt || run.loose ||
+                       begunAt - run.lastCallFrom >= run.options.sessionTimeoutMs ||
                        run.clockJumped || drops(s) > 0;  // it may be its init
     expect(quiet || begunAt < std::max(run.spokenAt, run.postponedAt) + 61'000,
            "a heartbeat comes when it is due", begunAt - run.spokenAt);
@@ -908,7 +911,8 @@ class Ledger {
       if (found == ids_.end()) continue;
       Event& event = *found->second;
       if (!carried.has(&event)) continue;
-      if (event.where != Where::queued || event.run != run.number) continue;
+      const bool anew = event.changedAt > carried.at;  // it was read again since
+      if (event.where != Where::queued || event.run != run.number || anew) continue;
       gone(event, Where::acknowledged);
       ++run.acknowledged;
       ++progress;

@@ -389,6 +389,7 @@ class Ledger {
   }
   /// It ended without all being named: the rest may have been a failure or not.
   void unanswered(Run& run) {
+    for (Event* event : run.request.events) event->behind = true;  // some may have been named
     run.inFlight = false;
     run.failuresLeast = 0;
     run.latest = now + std::max(longestPause(++run.failuresMost), run.options.reportIntervalMs);
@@ -437,7 +438,6 @@ class Ledger {
     if (!run.inFlight || at < run.begunAt + run.options.answerTimeoutMs) return;
     run.inFlight = false;
     if (!run.webSocket()) return failed(run);
-    for (Event* event : run.request.events) event->behind = true;  // some may have been named
     unanswered(run);
   }
 

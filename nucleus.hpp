@@ -3164,9 +3164,10 @@ class Delivery {
     return backingOff_ && nextMs_ != never ? greater(nextMs_, barrierMs_) : barrierMs_;
   }
 
-  /// Something waits. The first request goes after 0.5 to 1.5 s, then one each interval.
-  void wake(std::int64_t nowMs, Random& random) {
-    if (nextMs_ != never) return;
+  /// Something waits. The first request goes after 0.5 to 1.5 s, then one each interval. `first`:
+  /// nothing waited before, so that a time which has passed was for nothing.
+  void wake(std::int64_t nowMs, bool first, Random& random) {
+    if (nextMs_ != never && (!first || nextMs_ > nowMs)) return;
     nextMs_ = nowMs + random.between(500, 1500);
     if (begunMs_ != never) nextMs_ = greater(nextMs_, begunMs_ + intervalMs_);
   }
@@ -3475,12 +3476,13 @@ class Engine {
     if (!tracking_) return Outcome::trackingDisabled;
     now = ordered(now);
     const Session before = session_;
+    const bool first = queue_.empty();
     const bool opens = event.type == Type::init || !session_.open || isIdle(now);
     if (opens) openSession();
     const Outcome outcome = write(event, opens, now);
     if (outcome == Outcome::ok) {
       session_.lastCall = now;
-      wake(now);
+      wake(first, now);
       if (event.type == Type::error) file.urgent = true;
     } else if (opens) {
       session_ = before;
@@ -3822,7 +3824,9 @@ class Engine {
     if (loading_.before > 0 || tracking_) queue_.loadedFirst();
     nextExpiryMs_ = now.steadyMs;
     expire(now);
-    if (!queue_.empty() && !inFlight_) delivery_.wake(now.steadyMs, random);
+    if (!queue_.empty() && !inFlight_) {
+      delivery_.wake(now.steadyMs, loading_.before == 0, random);
+    }
     noteGone(now);
   }
 
@@ -4085,9 +4089,9 @@ class Engine {
     parts.props = {};
     return encodeEvent(memory, event, parts, bytes, unsayable);
   }
-  void wake(Moment now) {
+  void wake(bool first, Moment now) {
     file.note(now.steadyMs);
-    if (!inFlight_) delivery_.wake(now.steadyMs, random);
+    if (!inFlight_) delivery_.wake(now.steadyMs, first, random);
   }
   void expire(Moment now) {
     if (now.steadyMs < nextExpiryMs_) return;

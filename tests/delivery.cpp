@@ -201,11 +201,11 @@ TEST_CASE("nothing is due before something waits, then half a second to one and 
     detail::Random random = chance(seed);
     detail::Delivery delivery(20'000, 1000, 10);
     CHECK(delivery.dueMs() == detail::never);
-    delivery.wake(7000, random);
+    delivery.wake(7000, true, random);
     CHECK(delivery.dueMs() >= 7500);
     CHECK(delivery.dueMs() <= 8500);
     different.insert(delivery.dueMs());
-    delivery.wake(7001, random);  // no second time
+    delivery.wake(7001, true, random);  // no second time
     CHECK(different.count(delivery.dueMs()) == 1);
     delivery.sleep();
     CHECK(delivery.dueMs() == detail::never);
@@ -1080,6 +1080,24 @@ TEST_CASE("online and flush cut a pause short, but at most once a second") {
 }
 
 // ---- late and repeated answers ----
+
+TEST_CASE("once a late answer has taken all, the next event is again the first") {
+  Sender sender([](Options& options) { options.answerTimeoutMs = 10'000; });
+  sender.server().keeps = true;
+  sender.server().then = pending;
+  sender.passUntil(1);
+  while (sender.stats().failedRequests == 0) sender.pass(50);  // it is given up
+  const Request late = sender.server().requests[0];
+  late.reply(Server::acknowledge(late));
+  REQUIRE(sender.stats().queuedEvents == 0);
+  sender.pass(hour / 4, second);
+  const std::int64_t tracked = sender.world.clock->steady;
+  sender.track(1);
+  sender.pass(2 * second, 10);
+  REQUIRE(sender.times.size() == 2);
+  CHECK(sender.times[1] - tracked >= 500);
+  CHECK(sender.times[1] - tracked <= 1510);
+}
 
 TEST_CASE("a late answer makes what it names leave, and does nothing else") {
   Sender sender([](Options& options) { options.answerTimeoutMs = 10'000; });

@@ -298,7 +298,8 @@ inline std::size_t DiskStorage::read(std::size_t at, char* to, std::size_t bytes
     process_.run.readsFile = true;
     process_.run.readAt = readFrom_;
     process_.run.readJumps = history_.ledger.jumpsBefore;
-    history_.ledger.bytesDamaged = disk_.byteDamaged;
+    process_.run.damagedBytesRead = disk_.byteDamaged;
+    history_.ledger.bytesDamaged = history_.ledger.bytesDamaged || disk_.byteDamaged;
   }
   return got;
 }

@@ -141,6 +141,7 @@ struct Run {
   Ms readAt = longAgo;
   std::uint64_t readJumps = 0;    // of the clock, before the call that did it
   std::uint64_t damagesRead = 0;  // so many damaged records there may have been
+  bool damagedBytesRead = false;
   bool staleWish = false;  // an erasure that the enabling overtook: what is read is not loaded
   // Of the file: all that happened until then is in it, and survives a power cut.
   Ms filedUntil = longAgo, syncedUntil = longAgo;
@@ -297,7 +298,10 @@ class Ledger {
     if (exact && run.readsFile && std::exchange(run.staleWish, false)) leftErased(run);
     if (exact && run.readsFile) resolveLeft(run, stats);
     if (exact) checkPersonal(run);
-    if (exact && run.readsFile) initsMayReturn = run.damagesRead > 0;
+    if (exact && run.readsFile) {
+      initsMayReturn = run.damagesRead > 0;
+      bytesDamaged = run.damagedBytesRead;
+    }
     if (exact)
       run.audited = stats, run.auditedAt = now, run.unseenInits = 0,
       run.readsFile = run.loose = false;
@@ -615,8 +619,10 @@ class Ledger {
     // The file lacks that it had left; or lacks something, and others may need this one.
     const bool untold = (bytesDamaged || (event.isInit() && initsMayReturn)) &&
                         (event.where == Where::acknowledged || event.where == Where::dropped);
-    expect(event.where == Where::left || unerased || untold, "nothing comes back that had left",
-           event);
+    // Another found it gone from the file after this run had read it.
+    const bool inMemory = event.where == Where::lost && run.readAt <= event.changedAt / 1'000;
+    expect(event.where == Where::left || unerased || untold || (inMemory && run.readAt != longAgo),
+           "nothing comes back that had left", event);
     // Its session may have gone on without it.
     if (!event.sure || unerased || untold || dropsAtKill > 0) event.sent = true;
     // The file may say still that it has left.

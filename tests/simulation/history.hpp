@@ -504,7 +504,7 @@ inline void History::start(Process& process) {
   }
   retryAt_ = longAgo;
   process.run.mayWait = true;
-  if (process.run.readsFile) {
+  if (process.run.readsFile && !process.run.fileGone) {
     process.run.filedUntil = filedUntil_;
     process.run.syncedUntil = syncedUntil_;
   }

@@ -28,7 +28,8 @@ struct Process {
   bool replacing = false, halving = false;
   bool inCall = false, accepts = false;  // the call that runs is one that tracks
   bool mayUseFile = true;
-  Ms troubleUntil = 0;    // of the disk, or of a lock
+  Ms troubleUntil = 0;  // of the disk, or of a lock
+  bool inTrouble = false;
   std::thread elsewhere;  // another of its threads opts out
   bool elsewhereDurable = false, elsewhereReading = false;
   bool retryCarried = false;
@@ -861,7 +862,9 @@ inline void History::checkErased(const Process&, bool forgets) {
 inline void History::checkPending(Process& process) {
   if (!process.erasurePending || process.tracking) return;
   const bool locked = disk_.holder != nullptr && disk_.holder != process.storage.get();
-  if (disk_.troubled() || locked) process.troubleUntil = ledger.now;
+  const bool trouble = disk_.troubled() || locked;
+  if (trouble || process.inTrouble) process.troubleUntil = ledger.now;  // or until just now
+  process.inTrouble = trouble;
   if (!holds(disk_.file, "\"sessionId\":")) optOut(process, false);
   else
     ledger.expect(ledger.now <= process.troubleUntil + 2'000,

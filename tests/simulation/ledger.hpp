@@ -393,7 +393,11 @@ class Ledger {
   }
   /// It ended without all being named: the rest may have been a failure or not.
   void unanswered(Run& run) {
-    for (Event* event : run.request.events) event->behind = true;  // some may have been named
+    for (Event* event : run.request.events) {  // some may have been named, the rest goes behind
+      if (event->where == Where::acknowledged) lastProgress = answers + 1;
+      event->behind = true;
+    }
+    answers += 1;
     run.inFlight = false;
     run.failuresLeast = 0;
     run.latest = now + std::max(longestPause(++run.failuresMost), run.options.reportIntervalMs);
@@ -619,9 +623,11 @@ class Ledger {
     // The file lacks that it had left; or lacks something, and others may need this one.
     const bool untold = (bytesDamaged || (event.isInit() && initsMayReturn)) &&
                         (event.where == Where::acknowledged || event.where == Where::dropped);
-    // Another found it gone from the file after this run had read it.
-    const bool inMemory = event.where == Where::lost && run.readAt <= event.changedAt / 1'000;
-    expect(event.where == Where::left || unerased || untold || (inMemory && run.readAt != longAgo),
+    // Another dropped it, or found it gone from the file, after this run had read it.
+    const bool byAnother =
+        event.where == Where::lost || (event.where == Where::dropped && event.run != run.number);
+    const bool inMemory = byAnother && run.readAt != longAgo;
+    expect(event.where == Where::left || unerased || untold || inMemory,
            "nothing comes back that had left", event);
     // Its session may have gone on without it.
     if (!event.sure || unerased || untold || dropsAtKill > 0) event.sent = true;
@@ -769,7 +775,8 @@ class Ledger {
     const Ms from = run.callBegan / 1'000, interval = run.begunAt + run.options.reportIntervalMs;
     const Ms low = std::max(from + 500, interval);
     const Ms high = std::max({now + 1'500, interval, run.retryAt});
-    if (run.rested) {
+    const bool begun = run.begunAt * 1'000 + 999 >= run.callBegan;  // and was followed by a request
+    if (run.rested && !begun) {
       run.earliest = now < run.fileBarrierBy ? longAgo : low;  // which has a pause of its own
       run.latest = high;
       if (from == now && interval <= from + 500) run.draw = {now, low, high, 0};

@@ -677,16 +677,36 @@ constexpr T greater(T a, T b) {
   return a < b ? b : a;
 }
 
+/// memcpy(), but for few bytes: those need no call.
+inline void copyBytes(char* to, const char* from, std::size_t bytes) {
+  const auto twice = [=](auto word) {  // from either end, which may overlap
+    auto last = word;
+    std::memcpy(&word, from, sizeof word);
+    std::memcpy(&last, from + bytes - sizeof last, sizeof last);
+    std::memcpy(to, &word, sizeof word);
+    std::memcpy(to + bytes - sizeof last, &last, sizeof last);
+  };
+  struct Pair {
+    std::uint64_t of[2];
+  };
+  if (bytes > 32) std::memcpy(to, from, bytes);
+  else if (bytes >= 16) twice(Pair{});
+  else if (bytes >= 8) twice(std::uint64_t{});
+  else if (bytes >= 4) twice(std::uint32_t{});
+  else if (bytes >= 2) twice(std::uint16_t{});
+  else if (bytes == 1) *to = *from;
+}
+
 /// Text in a fixed piece of memory. From the first piece that does not fit on, all is left out, and
 /// full() says so.
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(char* data, std::size_t capacity) : data_(data), capacity_(capacity) {}
+  Buffer(char* data, std::size_t capacity) : data_(data), limit_(capacity), capacity_(capacity) {}
 
   std::string_view view() const { return {data_, size_}; }
   std::size_t size() const { return size_; }
-  std::size_t room() const { return capacity_ - size_; }
+  std::size_t room() const { return limit_ - size_; }
   std::size_t capacity() const { return capacity_; }
   bool empty() const { return size_ == 0; }
   bool full() const { return full_; }
@@ -701,28 +721,41 @@ class Buffer {
   }
   void cut(std::size_t size) {
     size_ = size;
+    limit_ = capacity_;
     full_ = false;
   }
-  void add(char c) { add(std::string_view(&c, 1)); }
+  void add(char c) {
+    if (char* const to = take(1)) *to = c;
+  }
   void add(std::string_view text) {
-    if (full_ || text.size() > room()) {
-      full_ = true;
-    } else if (!text.empty()) {
-      std::memcpy(end(), text.data(), text.size());
-      size_ += text.size();
-    }
+    if (char* const to = take(text.size())) copyBytes(to, text.data(), text.size());
+  }
+  /// Between quotes.
+  void addQuoted(std::string_view text) {
+    char* const to = take(text.size() + 2);
+    if (to == nullptr) return;
+    *to = '"';
+    copyBytes(to + 1, text.data(), text.size());
+    to[text.size() + 1] = '"';
   }
   /// The caller has written `bytes` at end().
-  void grow(std::size_t bytes) { size_ += bytes; }
+  void grow(std::size_t bytes) { take(bytes); }
   void dropFront(std::size_t bytes) {
     if (bytes != 0) std::memmove(data_, data_ + bytes, size_ - bytes);
-    size_ -= bytes;
+    cut(size_ - bytes);
   }
 
  private:
+  /// Where so much may be written; null, now and from now on, where it does not fit.
+  char* take(std::size_t bytes) {
+    if (bytes > limit_ - size_) return full_ = true, limit_ = size_, nullptr;
+    char* const to = data_ + size_;
+    size_ += bytes;
+    return to;
+  }
+
   char* data_ = nullptr;
-  std::size_t size_ = 0;
-  std::size_t capacity_ = 0;
+  std::size_t size_ = 0, limit_ = 0, capacity_ = 0;
   bool full_ = false;
 };
 
@@ -767,7 +800,7 @@ inline Utf8 utf8At(const char* at, const char* end) {
   return {more + 1, true};
 }
 
-inline bool isPlain(char c) {
+constexpr bool isPlain(char c) {
   const auto byte = static_cast<unsigned char>(c);
   return byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\';
 }
@@ -854,14 +887,26 @@ inline bool writeCut(Buffer& out, std::string_view text, std::size_t most) {
   return at == end;
 }
 
+/// 00 to 99, one after the other.
+struct DigitPairs {
+  char of[200];
+
+  constexpr DigitPairs() : of() {
+    for (int i = 0; i < 100; ++i) {
+      of[2 * i] = static_cast<char>('0' + i / 10);
+      of[2 * i + 1] = static_cast<char>('0' + i % 10);
+    }
+  }
+};
+inline constexpr DigitPairs digitPairs;
+
 inline void writeUnsigned(Buffer& out, std::uint64_t value) {
   char digits[20];
-  std::size_t at = sizeof digits;
-  do {
-    digits[--at] = static_cast<char>('0' + value % 10);
-    value /= 10;
-  } while (value != 0);
-  out.add({digits + at, sizeof digits - at});
+  char* at = digits + sizeof digits;
+  for (; value >= 100; value /= 100) std::memcpy(at -= 2, digitPairs.of + value % 100 * 2, 2);
+  if (value >= 10) std::memcpy(at -= 2, digitPairs.of + value * 2, 2);
+  else *--at = static_cast<char>('0' + value);
+  out.add({at, static_cast<std::size_t>(digits + sizeof digits - at)});
 }
 
 inline void writeInteger(Buffer& out, std::int64_t value) {
@@ -1702,34 +1747,37 @@ class Finder {
   std::size_t quote_ = 0, openingQuote_ = 0;  // the last two, counted from 1
 };
 
-/// The bytes without which nothing personal is written: most texts cost no more than this look.
-class Suspects {
+/// What a look at a text tells, which is all that most texts cost.
+class Look {
  public:
-  static constexpr unsigned char inside = 1, whole = 2;
+  static constexpr unsigned char special = 1;  // there is something that is not plain,
+  static constexpr unsigned char inside = 2;   // there may be something personal inside,
+  static constexpr unsigned char whole = 4;    // or it may be personal as a whole
+  static constexpr unsigned char suspicious = inside | whole;
 
-  constexpr Suspects() : of_() {
-    for (const char c : std::string_view("@/\\%")) of_[static_cast<unsigned char>(c)] |= inside;
-    for (const char c : std::string_view(".:-+%")) of_[static_cast<unsigned char>(c)] |= whole;
+  constexpr Look() : of_() {
+    for (int c = 0; c < 256; ++c) of_[c] = isPlain(static_cast<char>(c)) ? 0 : special;
+    for (const char c : {'@', '/', '\\', '%'}) of_[static_cast<unsigned char>(c)] |= inside;
+    for (const char c : {'.', ':', '-', '+', '%'}) of_[static_cast<unsigned char>(c)] |= whole;
   }
-  /// Whether there may be something inside of the text, or it may be something as a whole.
-  unsigned char in(std::string_view text) const {
-    unsigned char any = 0;
-    for (const char c : text) any |= of_[static_cast<unsigned char>(c)];
-    return any;
+  unsigned at(std::string_view text) const {
+    unsigned seen = 0;
+    for (const char c : text) seen |= of_[static_cast<unsigned char>(c)];
+    return seen;
   }
 
  private:
   unsigned char of_[256];
 };
-inline constexpr Suspects suspects;
+inline constexpr Look look;
 
 /// A text without what is personal, as stretches of it and marks: `while (pieces.next(piece))`.
 class Pieces {
  public:
   Pieces(std::string_view text, Redaction redaction) : text_(text), finder_(text) {
-    const unsigned char any = redaction == Redaction::none ? 0 : suspects.in(text);
-    suspicious_ = (any & Suspects::inside) != 0;
-    if ((any & Suspects::whole) != 0) mark_ = markOfWhole(trimmed(text), redaction);
+    const unsigned seen = redaction == Redaction::none ? 0 : look.at(text);
+    suspicious_ = (seen & Look::inside) != 0;
+    if ((seen & Look::whole) != 0) mark_ = markOfWhole(trimmed(text), redaction);
     if (!mark_.empty()) at_ = text.size();
   }
   bool next(std::string_view& piece) {
@@ -1751,7 +1799,7 @@ class Pieces {
 };
 
 inline bool isPersonal(std::string_view text) {
-  if (suspects.in(text) == 0) return false;
+  if ((look.at(text) & Look::suspicious) == 0) return false;
   std::string_view piece;
   const bool any = Pieces(text, Redaction::all).next(piece);
   return any && (piece.data() != text.data() || piece.size() != text.size());
@@ -2029,7 +2077,9 @@ inline std::string jsonOf(std::string_view text) {
 
 /// The same without what is personal.
 inline void writeRedacted(Buffer& out, std::string_view text, Redaction redaction) {
-  if (redaction == Redaction::none || suspects.in(text) == 0) return writeString(out, text);
+  const unsigned seen = look.at(text);
+  if (seen == 0) return out.addQuoted(text);
+  if (redaction == Redaction::none) return writeString(out, text);
   Pieces pieces(text, redaction);
   out.add('"');
   for (std::string_view piece; pieces.next(piece);) writeEscaped(out, piece);
@@ -2038,6 +2088,7 @@ inline void writeRedacted(Buffer& out, std::string_view text, Redaction redactio
 
 /// A version may look like an IP address; `server` holds none.
 inline bool namesVersion(std::string_view name) {
+  if (name.empty() || !isOneOf(toLower(name.back()), "nrd")) return false;
   for (const std::string_view word : {"version", "ver", "build", "driver"}) {
     if (name.size() < word.size()) continue;
     const std::size_t at = name.size() - word.size();
@@ -2116,47 +2167,67 @@ struct Event {
   bool tellsDevice() const { return type == Type::init || type == Type::error; }
 };
 
-/// Whether two names are the same once they are written. Where marks may stand in them both are
-/// written, behind `out`.
-inline bool isSameName(Buffer& out, std::string_view a, std::string_view b, Redaction redaction) {
-  if (isSameText(a, b)) return true;
-  if (redaction == Redaction::none || (!isPersonal(a) && !isPersonal(b))) return false;
-  const std::size_t first = out.size();
-  writeRedacted(out, a, redaction);
-  const std::size_t second = out.size();
-  writeRedacted(out, b, redaction);
-  const bool same =
-      !out.full() && out.view().substr(first, second - first) == out.view().substr(second);
-  out.cut(first);
-  return same;
-}
-
-/// Whether a later one of the same name counts instead.
-inline bool isRepeated(Buffer& out, const Property& property, Properties all, Redaction redaction) {
-  for (const Property* later = &property + 1; later != all.end(); ++later) {
-    if (isSameName(out, later->name, property.name, redaction)) return true;
+/// Properties of which of each name the last one counts.
+class Named {
+ public:
+  Named(Properties all, Redaction redaction) : all_(all), redaction_(redaction) {
+    for (const Property& property : all) seen_ |= look.at(property.name);
   }
-  return false;
-}
+
+  const Property* begin() const { return all_.begin(); }
+  const Property* end() const { return all_.end(); }
+  Redaction redaction() const { return redaction_; }
+  void writeName(Buffer& out, std::string_view name) const {
+    if (seen_ == 0) out.addQuoted(name);
+    else writeRedacted(out, name, redaction_);
+  }
+  /// Whether a later one of the same name counts instead. Needs some room behind `out` at times.
+  bool isRepeated(Buffer& out, const Property& property) const {
+    for (const Property* later = &property + 1; later != end(); ++later) {
+      if (isSame(out, later->name, property.name)) return true;
+    }
+    return false;
+  }
+
+ private:
+  /// Once they are written. Where marks may stand in them both are.
+  bool isSame(Buffer& out, std::string_view a, std::string_view b) const {
+    if (seen_ == 0) return a == b;
+    if (isSameText(a, b)) return true;
+    if (redaction_ == Redaction::none || (!isPersonal(a) && !isPersonal(b))) return false;
+    const std::size_t first = out.size();
+    writeRedacted(out, a, redaction_);
+    const std::size_t second = out.size();
+    writeRedacted(out, b, redaction_);
+    const bool same =
+        !out.full() && out.view().substr(first, second - first) == out.view().substr(second);
+    out.cut(first);
+    return same;
+  }
+
+  const Properties all_;
+  const Redaction redaction_;
+  unsigned seen_ = 0;
+};
 
 /// `"name":value`, behind a comma where it is not the first.
-inline void writeProperty(Buffer& out, const Property& property, bool first, Redaction redaction) {
+inline void writeProperty(Buffer& out, const Property& property, bool first, const Named& all) {
   if (!first) out.add(',');
-  writeRedacted(out, property.name, redaction);
+  all.writeName(out, property.name);
   out.add(':');
   if (property.value.kind() != Value::Kind::text) return writeValue(out, property.value);
-  writeRedacted(out, property.value.text(), redactionOf(property.name, redaction));
+  writeRedacted(out, property.value.text(), redactionOf(property.name, all.redaction()));
 }
 
 /// Each property but earlier ones of the same name and those that JSON cannot say. Returns how many
 /// of the latter there were.
-inline std::size_t writeProperties(Buffer& out, Properties properties, Redaction redaction) {
+inline std::size_t writeProperties(Buffer& out, const Named& properties) {
   std::size_t unsayable = 0;
   bool first = true;
   for (const Property& property : properties) {
-    if (out.full() || isRepeated(out, property, properties, redaction)) continue;
+    if (out.full() || properties.isRepeated(out, property)) continue;
     if (isSayable(property.value))
-      writeProperty(out, property, std::exchange(first, false), redaction);
+      writeProperty(out, property, std::exchange(first, false), properties);
     else ++unsayable;
   }
   return unsayable;
@@ -2204,15 +2275,38 @@ inline std::size_t writePayload(Buffer& out, const Event& event, const Envelope&
   out.add(keyOf(Field::payload));
   out.add('{');
   const std::size_t unsayable =
-      ofUser ? 0 : writeProperties(out, event.properties, envelope.redaction);
+      ofUser ? 0 : writeProperties(out, {event.properties, envelope.redaction});
   if (ofUser) out.add(envelope.props);
   out.add('}');
   return unsayable;
 }
 
+/// What an event of each type begins with.
+struct Beginnings {
+  static constexpr std::size_t count = sizeof typeNames / sizeof typeNames[0];
+  char text[count][32];
+  std::size_t bytes[count];
+
+  constexpr Beginnings() : text(), bytes() {
+    for (std::size_t i = 0; i < count; ++i) {
+      for (const std::string_view part : {keyOf(Field::type), quote, typeNames[i], quote}) {
+        for (const char c : part) text[i][bytes[i]++] = c;
+      }
+    }
+  }
+  std::string_view of(Type type) const {
+    const auto i = static_cast<std::size_t>(type);
+    return {text[i], bytes[i]};
+  }
+
+ private:
+  static constexpr std::string_view quote = "\"";
+};
+inline constexpr Beginnings beginnings;
+
 /// Writes the event. Returns how many properties had to be left out; out.full() if it is too large.
 inline std::size_t encode(Buffer& out, const Event& event, const Envelope& envelope) {
-  writeText(out, Field::type, typeNames[static_cast<std::size_t>(event.type)]);
+  out.add(beginnings.of(event.type));
   writeText(out, Field::name, event.name, envelope.redaction);
   writeCount(out, Field::id, envelope.id);
   if (envelope.dateMs >= 0) {
@@ -3527,9 +3621,10 @@ class Engine {
     if (memory == nullptr) return Outcome::queueFull;
     Buffer merged(memory, limits_.propsBytes());
     bool any = overwrite;
-    if (!overwrite) keepOthers(merged, properties);
-    for (const Property& property : properties) {
-      if (!detected(property.name)) any = mergeProperty(merged, property, properties) || any;
+    const Named named(properties, setup_.redaction);
+    if (!overwrite) keepOthers(merged, named);
+    for (const Property& property : named) {
+      if (!detected(property.name)) any = mergeProperty(merged, property, named) || any;
     }
     if (merged.full()) return tooLarge("setProps");
     identity.props.clear();
@@ -3951,7 +4046,7 @@ class Engine {
     return fitsTail(userId, identity.deviceId.size() + identity.anonId.size());
   }
   /// The members of the properties so far that `properties` does not name.
-  void keepOthers(Buffer& merged, Properties properties) {
+  void keepOthers(Buffer& merged, const Named& properties) {
     JsonReader reader(identity.props.view());
     std::string_view name;
     while (reader.peek() != '\0' && reader.string(name) && reader.word(":")) {
@@ -3964,22 +4059,22 @@ class Engine {
       merged.add(member);
     }
   }
-  bool isNamed(std::string_view rawName, Properties properties) {
+  bool isNamed(std::string_view rawName, const Named& properties) {
     char* const memory = room() + limits_.propsBytes();
     for (const Property& property : properties) {
       Buffer name(memory, limits_.propsBytes());
       if (!isSayable(property.value)) continue;
-      if (isRepeated(name, property, properties, setup_.redaction)) continue;
+      if (properties.isRepeated(name, property)) continue;
       writeRedacted(name, property.name, setup_.redaction);
       if (name.view().substr(1, name.size() - 2) == rawName) return true;
     }
     return false;
   }
-  bool mergeProperty(Buffer& merged, const Property& property, Properties all) {
+  bool mergeProperty(Buffer& merged, const Property& property, const Named& all) {
     if (merged.full()) return false;  // cut() would forget it
-    if (isRepeated(merged, property, all, setup_.redaction)) return false;
+    if (all.isRepeated(merged, property)) return false;
     if (!isSayable(property.value)) return notices.add(Notice::invalidValue, property.name), false;
-    writeProperty(merged, property, merged.empty(), setup_.redaction);
+    writeProperty(merged, property, merged.empty(), all);
     return true;
   }
   /// `version`, `locale` and the like are the device's, not the user's.
@@ -5015,8 +5110,13 @@ inline std::int64_t clockMs(clockid_t clock) {
   clock_gettime(clock, &time);
   return std::int64_t{time.tv_sec} * 1000 + time.tv_nsec / 1'000'000;
 }
+#if defined(CLOCK_REALTIME_COARSE) && defined(CLOCK_MONOTONIC_COARSE)  // some ms late, but at once
+inline std::int64_t systemWallMs() { return clockMs(CLOCK_REALTIME_COARSE); }
+inline std::int64_t systemSteadyMs() { return clockMs(CLOCK_MONOTONIC_COARSE); }
+#else
 inline std::int64_t systemWallMs() { return clockMs(CLOCK_REALTIME); }
 inline std::int64_t systemSteadyMs() { return clockMs(CLOCK_MONOTONIC); }
+#endif
 inline bool systemEntropy(void* to, std::size_t bytes) { return getentropy(to, bytes) == 0; }
 inline bool readEnvironment(const char* name, std::string& value) {
   const char* const found = std::getenv(name);
@@ -6522,7 +6622,8 @@ class Core : public std::enable_shared_from_this<Core> {
   bool isNameRight(const Event& event) {
     const std::string_view name = event.name;
     if (!isNamed(event.type)) return true;
-    if (!name.empty() && redactedBytes(name) <= 256 && !isReserved(name)) return true;
+    const bool fits = name.size() <= 128 || redactedBytes(name) <= 256;  // no mark adds so much
+    if (!name.empty() && fits && !isReserved(name)) return true;
     note(Notice::invalidName, name);
     return false;
   }

@@ -541,7 +541,7 @@ TEST_CASE("the clocks tell milliseconds, and the steady one does not go back") {
   };
   nucleus::detail::SystemClock clock;
   const std::int64_t before = wall(), now = clock.wallMs(), after = wall();
-  CHECK(before - 1 <= now);
+  CHECK(before - 21 <= now);  // a clock that is read quickly is a few ms late
   CHECK(now <= after + 1);
 
   const std::int64_t begin = clock.steadyMs();

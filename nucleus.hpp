@@ -5110,7 +5110,7 @@ inline std::int64_t clockMs(clockid_t clock) {
   clock_gettime(clock, &time);
   return std::int64_t{time.tv_sec} * 1000 + time.tv_nsec / 1'000'000;
 }
-#if defined(__linux__)  // these are some ms late, and read in a fifth of the time
+#if defined(__linux__)  // these lag by some ms, and are read in an eighth of the time
 inline std::int64_t systemWallMs() { return clockMs(CLOCK_REALTIME_COARSE); }
 inline std::int64_t systemSteadyMs() { return clockMs(CLOCK_MONOTONIC_COARSE); }
 #else

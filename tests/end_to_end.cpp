@@ -133,12 +133,7 @@ class Collector {
     fs::remove(path);
     return port;
   }
-  httplib::Client client() {
-    httplib::Client client("127.0.0.1", port_);
-    client.set_read_timeout(
-        60);  // s; a sanitizer on a busy machine takes its time over many events
-    return client;
-  }
+  httplib::Client client() { return httplib::Client("127.0.0.1", port_); }
   Json get(const std::string& path) {
     const auto answer = client().Get(path);
     REQUIRE(answer);

@@ -101,6 +101,20 @@ Ids idsOf(const std::vector<Json>& events) {
   for (const Json& each : events) ids.insert(each.at("id").get<std::uint64_t>());
   return ids;
 }
+/// Each session's init comes before its other events.
+void requireInitsFirst(const std::vector<Json>& events) {
+  Ids begun;
+  for (const Json& each : events) {
+    const auto session = each.at("sessionId").get<std::uint64_t>();
+    if (each.at("type") == "init") begun.insert(session);
+    REQUIRE(begun.count(session) == 1);
+  }
+}
+int countOf(const Bytes& name, const std::vector<Json>& events) {
+  return static_cast<int>(std::count_if(events.begin(), events.end(), [&](const Json& each) {
+    return each.value("name", "") == name;
+  }));
+}
 Ids allBut(const Ids& ids, const Ids& without) {
   Ids rest;
   std::set_difference(ids.begin(), ids.end(), without.begin(), without.end(),
@@ -1151,15 +1165,8 @@ TEST_CASE("a call while a file is taken over costs its own session no init") {
   REQUIRE(program.stats().droppedQueueFull > 20);
   program.serverIsUp();
   program.pass(3'600'000, 1000);
-  std::set<std::uint64_t> begun;
-  int received = 0;
-  for (const Json& each : program.received()) {
-    const auto session = each.at("sessionId").get<std::uint64_t>();
-    if (each.at("type") == "init") begun.insert(session);
-    CHECK(begun.count(session) == 1);
-    received += each.value("name", "") == "NEW" ? 1 : 0;
-  }
-  CHECK(received == calls);
+  requireInitsFirst(program.received());
+  CHECK(countOf("NEW", program.received()) == calls);
 }
 
 TEST_CASE("what was tracked while a file was taken over drops its init last, when room is short") {
@@ -1212,15 +1219,8 @@ TEST_CASE("an init that is made anew while a file is taken over costs our own se
   program.serverIsUp();
   program.world.server->bodies.clear();
   program.pass(3'600'000, 1000);
-  std::set<std::uint64_t> begun;
-  int received = 0;
-  for (const Json& each : program.received()) {
-    const auto session = each.at("sessionId").get<std::uint64_t>();
-    if (each.at("type") == "init") begun.insert(session);
-    CHECK(begun.count(session) == 1);
-    received += each.value("name", "") == "OURS" ? 1 : 0;
-  }
-  CHECK(received == tracked + 1);
+  requireInitsFirst(program.received());
+  CHECK(countOf("OURS", program.received()) == tracked + 1);
   CHECK(fakes::balanced(program.stats()));
 }
 

@@ -2079,7 +2079,8 @@ inline std::string jsonOf(std::string_view text) {
 inline void writeRedacted(Buffer& out, std::string_view text, Redaction redaction) {
   const unsigned seen = look.at(text);
   if (seen == 0) return out.addQuoted(text);
-  if (redaction == Redaction::none) return writeString(out, text);
+  const bool suspicious = redaction != Redaction::none && (seen & Look::suspicious) != 0;
+  if (!suspicious) return writeString(out, text);
   Pieces pieces(text, redaction);
   out.add('"');
   for (std::string_view piece; pieces.next(piece);) writeEscaped(out, piece);
@@ -2088,7 +2089,7 @@ inline void writeRedacted(Buffer& out, std::string_view text, Redaction redactio
 
 /// A version may look like an IP address; `server` holds none.
 inline bool namesVersion(std::string_view name) {
-  if (name.empty() || !isOneOf(toLower(name.back()), "nrd")) return false;
+  if (name.empty() || !isOneOf(toLower(name.back()), "nrd")) return false;  // as those words end
   for (const std::string_view word : {"version", "ver", "build", "driver"}) {
     if (name.size() < word.size()) continue;
     const std::size_t at = name.size() - word.size();

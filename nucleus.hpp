@@ -67,6 +67,18 @@
 #define NUCLEUS_EXCEPTIONS 0
 #endif
 
+#if defined(__GNUC__) && (defined(__SSE2__) || defined(__ARM_NEON))
+#define NUCLEUS_VECTORS 1
+#else
+#define NUCLEUS_VECTORS 0
+#endif
+
+#if defined(__FAST_MATH__) || (defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0)
+#define NUCLEUS_IEEE_ARITHMETIC false
+#else
+#define NUCLEUS_IEEE_ARITHMETIC true
+#endif
+
 #if defined(NUCLEUS_DISABLED)
 #define NUCLEUS_INLINE inline
 #define NUCLEUS_BODIES disabled
@@ -665,7 +677,7 @@ inline namespace NUCLEUS_ABI {
 namespace detail {
 
 // ==== 5. Text ==== JSON out, JSON in ====
-// Bytes in, bytes out; knows nothing of events. What is written is always valid UTF-8 JSON
+// CharacterSet in, bytes out; knows nothing of events. What is written is always valid UTF-8 JSON
 // (RFC 8259, RFC 3629); what is read is checked completely, in bounded memory, without recursion.
 
 template <class T>
@@ -702,16 +714,17 @@ inline void copyBytes(char* to, const char* from, std::size_t bytes) {
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(char* data, std::size_t capacity) : data_(data), limit_(capacity), capacity_(capacity) {}
+  Buffer(char* data, std::size_t capacity)
+      : data_(data), end_(data), limit_(data + capacity), capacity_(capacity) {}
 
-  std::string_view view() const { return {data_, size_}; }
-  std::size_t size() const { return size_; }
-  std::size_t room() const { return limit_ - size_; }
+  std::string_view view() const { return {data_, size()}; }
+  std::size_t size() const { return static_cast<std::size_t>(end_ - data_); }
+  std::size_t room() const { return static_cast<std::size_t>(limit_ - end_); }
   std::size_t capacity() const { return capacity_; }
-  bool empty() const { return size_ == 0; }
+  bool empty() const { return end_ == data_; }
   bool full() const { return full_; }
   char* data() { return data_; }
-  char* end() { return data_ + size_; }
+  char* end() { return end_; }
 
   void clear() { cut(0); }
   /// Nothing of it can be read in the memory any more.
@@ -720,12 +733,21 @@ class Buffer {
     clear();
   }
   void cut(std::size_t size) {
-    size_ = size;
-    limit_ = capacity_;
+    end_ = data_ + size;
+    limit_ = data_ + capacity_;
     full_ = false;
+  }
+  /// Where so much may be written; null, now and from now on, where it does not fit.
+  char* take(std::size_t bytes) {
+    if (bytes > room()) return full_ = true, limit_ = end_, nullptr;
+    return std::exchange(end_, end_ + bytes);
   }
   void add(char c) {
     if (char* const to = take(1)) *to = c;
+  }
+  template <std::size_t size>
+  void add(const char (&literal)[size]) {
+    if (char* const to = take(size - 1)) std::memcpy(to, literal, size - 1);
   }
   void add(std::string_view text) {
     if (char* const to = take(text.size())) copyBytes(to, text.data(), text.size());
@@ -741,21 +763,15 @@ class Buffer {
   /// The caller has written `bytes` at end().
   void grow(std::size_t bytes) { take(bytes); }
   void dropFront(std::size_t bytes) {
-    if (bytes != 0) std::memmove(data_, data_ + bytes, size_ - bytes);
-    cut(size_ - bytes);
+    if (bytes != 0) std::memmove(data_, data_ + bytes, size() - bytes);
+    cut(size() - bytes);
   }
 
  private:
-  /// Where so much may be written; null, now and from now on, where it does not fit.
-  char* take(std::size_t bytes) {
-    if (bytes > limit_ - size_) return full_ = true, limit_ = size_, nullptr;
-    char* const to = data_ + size_;
-    size_ += bytes;
-    return to;
-  }
-
   char* data_ = nullptr;
-  std::size_t size_ = 0, limit_ = 0, capacity_ = 0;
+  char* end_ = nullptr;
+  char* limit_ = nullptr;
+  std::size_t capacity_ = 0;
   bool full_ = false;
 };
 
@@ -785,11 +801,8 @@ struct Utf8 {
 inline Utf8 utf8At(const char* at, const char* end) {
   const auto byte = [at](std::size_t n) { return static_cast<unsigned char>(at[n]); };
   const unsigned lead = byte(0);
-  const std::size_t more = lead >= 0xC2 && lead <= 0xDF   ? 1u
-                           : lead >= 0xE0 && lead <= 0xEF ? 2u
-                           : lead >= 0xF0 && lead <= 0xF4 ? 3u
-                                                          : 0u;
-  if (more == 0) return {1, lead < 0x80};
+  if (lead < 0xC2 || lead > 0xF4) return {1, lead < 0x80};
+  const std::size_t more = lead < 0xE0 ? 1u : lead < 0xF0 ? 2u : 3u;
   unsigned lowest = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
   unsigned highest = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
   for (std::size_t n = 1; n <= more; ++n) {
@@ -800,41 +813,150 @@ inline Utf8 utf8At(const char* at, const char* end) {
   return {more + 1, true};
 }
 
+template <std::size_t size>
+bool beginsWith(std::string_view text, const char (&beginning)[size]) {
+  return text.size() >= size - 1 && std::memcmp(text.data(), beginning, size - 1) == 0;
+}
+
+constexpr bool isAscii(char c) { return static_cast<unsigned char>(c) < 0x80; }
 constexpr bool isPlain(char c) {
-  const auto byte = static_cast<unsigned char>(c);
-  return byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\';
+  return isAscii(c) && static_cast<unsigned char>(c) >= 0x20 && c != '"' && c != '\\';
+}
+
+// ---- sixteen characters at once ----
+// Each of the two classes says the same of sixteen characters: which of them are something. What
+// is said of several blocks may be joined by |. Which one is used changes nothing but the time.
+
+/// With the arithmetic of any processor, eight in a word.
+class WordBlock {
+ public:
+  /// Eight from `first`, and eight from `second`.
+  WordBlock(const char* first, const char* second) : first_(load(first)), second_(load(second)) {}
+
+  std::uint64_t notPlain() const { return notPlain(first_) | notPlain(second_); }
+  /// Neither letter, digit, blank nor underscore.
+  std::uint64_t notWord() const { return notWord(first_) | notWord(second_); }
+  static bool isAny(std::uint64_t found) { return found != 0; }
+
+ private:
+  static std::uint64_t load(const char* from) {
+    std::uint64_t eight;
+    std::memcpy(&eight, from, sizeof eight);
+    return eight;
+  }
+  static constexpr std::uint64_t all(unsigned c) { return 0x0101'0101'0101'0101 * c; }
+  /// The top bit of each that is `least` or more, where all are ASCII.
+  static std::uint64_t from(unsigned least, std::uint64_t ascii) {
+    return (ascii + all(0x80 - least)) & all(0x80);
+  }
+  static std::uint64_t is(unsigned char c, std::uint64_t ascii) {
+    return ~from(1, ascii ^ all(c)) & all(0x80);
+  }
+  static std::uint64_t notPlain(std::uint64_t eight) {
+    const std::uint64_t ascii = eight & all(0x7F);
+    return (eight & all(0x80)) | (~from(' ', ascii) & all(0x80)) | is('"', ascii) | is('\\', ascii);
+  }
+  static std::uint64_t notWord(std::uint64_t eight) {
+    const std::uint64_t ascii = eight & all(0x7F), lower = ascii | all(0x20);
+    const std::uint64_t letters = from('a', lower) & ~from('z' + 1, lower);
+    const std::uint64_t digits = from('0', ascii) & ~from('9' + 1, ascii);
+    const std::uint64_t words = letters | digits | is(' ', ascii) | is('_', ascii);
+    return (eight | ~words) & all(0x80);
+  }
+
+  std::uint64_t first_, second_;
+};
+
+#if NUCLEUS_VECTORS
+/// With vectors of the processor, as GCC and Clang have them.
+class VectorBlock {
+ public:
+  typedef unsigned char Vector __attribute__((vector_size(16)));
+  typedef signed char Signed __attribute__((vector_size(16)));
+
+  VectorBlock(const char* first, const char* second) {
+    std::memcpy(&of_, first, 8);
+    std::memcpy(reinterpret_cast<char*>(&of_) + 8, second, 8);
+  }
+  Signed notPlain() const {
+    return (reinterpret_cast<const Signed&>(of_) < ' ') | (of_ == '"') | (of_ == '\\');
+  }
+  Signed notWord() const {
+    const Vector letter = (of_ | 0x20) - 'a', digit = of_ - '0';
+    return ~((letter < 26) | (digit < 10) | (of_ == ' ') | (of_ == '_'));
+  }
+  static bool isAny(Signed found) {
+    std::uint64_t halves[2];
+    std::memcpy(halves, &found, sizeof halves);
+    return (halves[0] | halves[1]) != 0;
+  }
+
+ private:
+  Vector of_;
+};
+using Block = VectorBlock;
+#else
+using Block = WordBlock;
+#endif
+
+/// Goes over whole blocks that can stand in a JSON string as they are.
+inline const char* skipPlainBlocks(const char* at, const char* end) {
+  const auto notPlain = [&at](int i) { return Block(at + i, at + i + 8).notPlain(); };
+  while (end - at >= 16 && !Block::isAny(notPlain(0))) {
+    at += 16;
+    while (end - at >= 64 &&
+           !Block::isAny(notPlain(0) | notPlain(16) | notPlain(32) | notPlain(48))) {
+      at += 64;
+    }
+  }
+  return at;
 }
 
 /// The first byte from `at` that cannot stand in a JSON string as it is.
 inline const char* skipPlain(const char* at, const char* end) {
+  at = skipPlainBlocks(at, end);
   while (at != end && isPlain(*at)) ++at;
   return at;
 }
 
-inline void writeEscape(Buffer& out, char c) {
-  constexpr std::string_view shortForms = "\"\"\\\\\bb\ff\nn\rr\tt";
-  for (std::size_t i = 0; i < shortForms.size(); i += 2) {
-    if (c == shortForms[i]) {
+/// What each ASCII character is written as, and how long that is.
+struct Escapes {
+  char of[128][8];
+  static constexpr std::size_t length = 7;
+
+  constexpr Escapes() : of() {
+    constexpr char hex[] = "0123456789abcdef";
+    constexpr std::string_view shortForms = "\"\"\\\\\bb\ff\nn\rr\tt";
+    for (int c = 0; c < 128; ++c) {
+      const char plain[] = {static_cast<char>(c)};
+      const char escape[] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
+      if (isPlain(plain[0])) set(c, {plain, 1});
+      else set(c, {escape, 6});
+    }
+    for (std::size_t i = 0; i < shortForms.size(); i += 2) {
       const char escape[] = {'\\', shortForms[i + 1]};
-      return out.add({escape, 2});
+      set(shortForms[i], {escape, 2});
     }
   }
-  constexpr char hex[] = "0123456789abcdef";
-  const auto byte = static_cast<unsigned char>(c);
-  const char escape[] = {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]};
-  out.add({escape, 6});
-}
 
-/// One character that is not plain: escaped, kept if valid, else U+FFFD. Returns what follows it.
-inline const char* writeSpecial(Buffer& out, const char* at, const char* end) {
-  const Utf8 next = utf8At(at, end);
-  if (!next.valid) {
-    out.add("\xEF\xBF\xBD");
-  } else if (next.bytes == 1) {
-    writeEscape(out, *at);
-  } else {
-    out.add({at, next.bytes});
+ private:
+  constexpr void set(int c, std::string_view text) {
+    for (std::size_t i = 0; i < text.size(); ++i) of[c][i] = text[i];
+    of[c][length] = static_cast<char>(text.size());
   }
+};
+inline constexpr Escapes escapes;
+
+/// One character: escaped where it must be, U+FFFD where it is none. Returns what follows it.
+inline const char* writeCharacter(Buffer& out, const char* at, const char* end) {
+  if (isAscii(*at)) {
+    const char(&escape)[8] = escapes.of[static_cast<unsigned char>(*at)];
+    out.add({escape, static_cast<std::size_t>(escape[Escapes::length])});
+    return at + 1;
+  }
+  const Utf8 next = utf8At(at, end);
+  if (next.valid) out.add({at, next.bytes});
+  else out.add("\xEF\xBF\xBD");
   return at + next.bytes;
 }
 
@@ -851,14 +973,38 @@ inline bool isSameText(std::string_view a, std::string_view b) {
   return a.empty() && b.empty();
 }
 
-/// `text` as the inside of a JSON string.
+/// Characters that are ASCII, until one is not.
+inline const char* writeAscii(Buffer& out, const char* at, const char* end) {
+  if (out.room() < 8 * static_cast<std::size_t>(end - at)) return writeCharacter(out, at, end);
+  char* to = out.end();
+  for (; at != end && isAscii(*at); ++at) {
+    const char(&escape)[8] = escapes.of[static_cast<unsigned char>(*at)];
+    std::memcpy(to, escape, sizeof escape);
+    to += escape[Escapes::length];
+  }
+  out.grow(static_cast<std::size_t>(to - out.end()));
+  return at;
+}
+
+/// Characters that are not ASCII, until one is, or is none at all.
+inline const char* writeOthers(Buffer& out, const char* at, const char* end) {
+  const char* const begin = at;
+  Utf8 next = {0, true};
+  while (at != end && !isAscii(*at) && (next = utf8At(at, end)).valid) at += next.bytes;
+  out.add({begin, static_cast<std::size_t>(at - begin)});
+  return next.valid ? at : writeCharacter(out, at, end);
+}
+
+/// `text` as the inside of a JSON string: as much as is plain at once, the rest in small steps.
 inline void writeEscaped(Buffer& out, std::string_view text) {
   const char* at = text.data();
   const char* const end = at + text.size();
   while (at != end) {
-    const char* const plain = skipPlain(at, end);
+    const char* const plain = skipPlainBlocks(at, end);
+    const char* const step = plain + lesser<std::ptrdiff_t>(end - plain, 16);
     out.add({at, static_cast<std::size_t>(plain - at)});
-    at = plain == end ? end : writeSpecial(out, plain, end);
+    at = plain;
+    while (at < step) at = isAscii(*at) ? writeAscii(out, at, step) : writeOthers(out, at, end);
   }
 }
 
@@ -879,7 +1025,7 @@ inline bool writeCut(Buffer& out, std::string_view text, std::size_t most) {
     part.add({at, run});
     at += run;
     if (at != plain) break;
-    const char* const next = at == end ? end : writeSpecial(part, at, end);
+    const char* const next = at == end ? end : writeCharacter(part, at, end);
     if (part.full()) break;
     at = next;
   }
@@ -903,9 +1049,16 @@ inline constexpr DigitPairs digitPairs;
 inline void writeUnsigned(Buffer& out, std::uint64_t value) {
   char digits[20];
   char* at = digits + sizeof digits;
-  for (; value >= 100; value /= 100) std::memcpy(at -= 2, digitPairs.of + value % 100 * 2, 2);
-  if (value >= 10) std::memcpy(at -= 2, digitPairs.of + value * 2, 2);
-  else *--at = static_cast<char>('0' + value);
+  const auto addPair = [&at](unsigned pair) { std::memcpy(at -= 2, digitPairs.of + pair * 2, 2); };
+  for (; value >= 10'000; value /= 10'000) {
+    const auto four = static_cast<unsigned>(value % 10'000);
+    addPair(four % 100);
+    addPair(four / 100);
+  }
+  auto rest = static_cast<unsigned>(value);
+  for (; rest >= 100; rest /= 100) addPair(rest % 100);
+  if (rest >= 10) addPair(rest);
+  else *--at = static_cast<char>('0' + rest);
   out.add({at, static_cast<std::size_t>(digits + sizeof digits - at)});
 }
 
@@ -913,6 +1066,12 @@ inline void writeInteger(Buffer& out, std::int64_t value) {
   const auto bits = static_cast<std::uint64_t>(value);
   if (value < 0) out.add('-');
   writeUnsigned(out, value < 0 ? 0 - bits : bits);
+}
+
+inline std::uint64_t bitsOf(double value) {
+  std::uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
 }
 
 /// A natural number of up to 1,152 bits: what the extremes of a double need.
@@ -987,13 +1146,31 @@ class ShortestDigits {
       mantissa_ |= std::uint64_t{1} << 52;
     }
     power_ -= 1075;
-    generate(closerBelow ? 2 : 1);
+    if (!NUCLEUS_IEEE_ARITHMETIC || !findFew(bits)) generate(closerBelow ? 2 : 1);
   }
 
   std::string_view digits() const { return {digits_, count_}; }
   int exponent() const { return exponent_; }
 
  private:
+  /// At most nine decimals, as most numbers have: so few digits that all of them are exact.
+  bool findFew(std::uint64_t bits) {
+    double value = 0, power = 1;
+    std::memcpy(&value, &bits, sizeof value);
+    for (int decimals = 0; decimals <= 9; ++decimals, power *= 10) {
+      const double scaled = value * power + 0.5;
+      if (!(scaled < 1e15)) break;
+      const auto whole = static_cast<std::uint64_t>(scaled);
+      if (bitsOf(static_cast<double>(whole) / power) == bits) return keep(whole, decimals), true;
+    }
+    return false;
+  }
+  void keep(std::uint64_t whole, int decimals) {
+    Buffer text(digits_, sizeof digits_);
+    writeUnsigned(text, whole);
+    exponent_ = static_cast<int>(text.size()) - decimals;
+    count_ = text.view().find_last_not_of('0') + 1;
+  }
   // rest / scale is the value; below and above are half the gaps to the neighbours, all times 2.
   void generate(unsigned gapBits) {
     BigNumber rest(mantissa_), scale(1), below(1), above(1);
@@ -1048,12 +1225,6 @@ class ShortestDigits {
   int exponent_ = 0;
 };
 
-inline std::uint64_t bitsOf(double value) {
-  std::uint64_t bits = 0;
-  std::memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
 inline bool isFinite(double value) { return (bitsOf(value) >> 52 & 0x7FF) != 0x7FF; }
 
 inline void writeZeros(Buffer& out, int count) {
@@ -1096,7 +1267,7 @@ inline bool isSayable(const Value& value) {
 
 inline void writeValue(Buffer& out, const Value& value) {
   switch (value.kind()) {
-    case Value::Kind::boolean: return out.add(value.boolean() ? "true" : "false");
+    case Value::Kind::boolean: return value.boolean() ? out.add("true") : out.add("false");
     case Value::Kind::integer: return writeInteger(out, value.integer());
     case Value::Kind::unsignedInteger: return writeUnsigned(out, value.unsignedInteger());
     case Value::Kind::text: return writeString(out, value.text());
@@ -1373,6 +1544,24 @@ inline std::string_view consentWord(Consent consent) {
 /// What is looked for in a text.
 enum class Redaction : unsigned char { none, allButIpv4, all };
 
+/// A set of bytes.
+class CharacterSet {
+ public:
+  constexpr explicit CharacterSet(std::string_view members) : has_() {
+    for (const char c : members) {
+      const auto byte = static_cast<unsigned char>(c);
+      has_[byte >> 6] |= std::uint64_t{1} << (byte & 63);
+    }
+  }
+  constexpr bool has(char c) const {
+    const auto byte = static_cast<unsigned char>(c);
+    return (has_[byte >> 6] >> (byte & 63) & 1) != 0;
+  }
+
+ private:
+  std::uint64_t has_[4];
+};
+
 inline bool isLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 inline char toLower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
 inline bool isHex(char c) { return isDigit(c) || (toLower(c) >= 'a' && toLower(c) <= 'f'); }
@@ -1381,7 +1570,6 @@ inline bool isBlank(char c) { return static_cast<unsigned char>(c) <= ' '; }
 inline bool isWord(char c) {
   return isLetter(c) || isDigit(c) || c == '_' || static_cast<unsigned char>(c) >= 0x80;
 }
-inline bool isOneOf(char c, std::string_view set) { return set.find(c) != std::string_view::npos; }
 
 inline bool isSameIgnoringCase(std::string_view a, std::string_view b) {
   std::size_t i = 0;
@@ -1399,13 +1587,16 @@ struct Character {
   std::size_t bytes;
 };
 
-/// The character at `at`, seen through percent-encoding (RFC 3986), up to three times over.
-inline Character characterAt(std::string_view text, std::size_t at) {
-  if (text[at] != '%') return {text[at], 1};
+/// What the `%` at `at` begins: a character in percent-encoding (RFC 3986), up to three times over.
+inline Character encodedAt(std::string_view text, std::size_t at) {
   std::size_t digits = at + 1;
   while (digits < at + 5 && text.substr(digits, 2) == "25") digits += 2;
   if (digits + 2 > text.size() || !isHex(text[digits]) || !isHex(text[digits + 1])) return {'%', 1};
   return {static_cast<char>(readHex(text.substr(digits, 2))), digits + 2 - at};
+}
+/// The character at `at`, seen through percent-encoding.
+inline Character characterAt(std::string_view text, std::size_t at) {
+  return text[at] == '%' ? encodedAt(text, at) : Character{text[at], 1};
 }
 
 inline bool isIpv4(std::string_view text) {
@@ -1499,7 +1690,7 @@ inline bool isMac(std::string_view text) {
   const bool dotted = text.size() == 14 || text.size() == 19;
   if (!dotted && text.size() != 17 && text.size() != 23) return false;
   const std::size_t group = dotted ? 4 : 2;
-  if (!isOneOf(text[group], dotted ? "." : ":-")) return false;
+  if (!CharacterSet(dotted ? "." : ":-").has(text[group])) return false;
   bool letter = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const bool between = i % (group + 1) == group;
@@ -1511,14 +1702,14 @@ inline bool isMac(std::string_view text) {
 
 /// E.164 in writing: `+`, then 8 to 15 digits, among blanks, dots, dashes, slashes and brackets.
 inline bool isPhone(std::string_view text) {
-  constexpr std::string_view between = " .-/()[]\xC2\xA0\xE2\x80\x91\xAF";  // also unbreakable ones
+  constexpr CharacterSet between(" .-/()[]\xC2\xA0\xE2\x80\x91\xAF");  // also unbreakable ones
   if (isSameIgnoringCase(text.substr(0, 4), "tel:")) text.remove_prefix(4);
   const std::size_t plus = text.find_first_not_of("([");
   if (plus == std::string_view::npos || text[plus] != '+') return false;
   std::size_t digits = 0;
   for (const char c : text.substr(plus + 1)) {
     if (isDigit(c) && ++digits == 1 && c == '0') return false;
-    if (!isDigit(c) && !isOneOf(c, between)) return false;
+    if (!isDigit(c) && !between.has(c)) return false;
   }
   return digits >= 8 && digits <= 15;
 }
@@ -1526,8 +1717,9 @@ inline bool isPhone(std::string_view text) {
 /// What stands in place of a text that as a whole is personal; "" where it is not.
 inline std::string_view markOfWhole(std::string_view text, Redaction redaction) {
   constexpr std::size_t longest = 80;
+  constexpr CharacterSet beginnings("+([:%tT");
   const bool possible =
-      text.size() > 2 && text.size() <= longest && (isHex(text[0]) || isOneOf(text[0], "+([:%tT"));
+      text.size() > 2 && text.size() <= longest && (isHex(text[0]) || beginnings.has(text[0]));
   if (!possible) return {};
   if (isPhone(text)) return "[phone]";
   if (isMac(text)) return "[mac]";
@@ -1566,16 +1758,19 @@ class Finder {
     before_ = at == 0 ? ' ' : ']';
     beforeThat_ = ' ';
     quote_ = openingQuote_ = 0;
-    while (at < text_.size()) {
+    for (; at < text_.size(); at = restOfWord(at)) {
       const Character next = characterAt(text_, at);
-      const Match match = next.value == '@' ? address(at, next.bytes) : home(at, next.value);
-      if (!match.mark.empty()) return match;
+      if (mayBegin(next.value)) {
+        const Match match = next.value == '@' ? address(at, next.bytes) : home(at, next.value);
+        if (!match.mark.empty()) return match;
+      }
       at = pass(at, next);
     }
     return {text_.size(), text_.size(), {}};
   }
 
  private:
+  static bool mayBegin(char c) { return c == '@' || isSeparator(c) || isLetter(c); }
   char valueAt(std::size_t at) const {
     return at < text_.size() ? characterAt(text_, at).value : '\0';
   }
@@ -1586,7 +1781,10 @@ class Finder {
   // ---- addresses ----
 
   /// RFC 5322's local part, but for what separates in a URL and the mark `~`; or one in quotes.
-  static bool isLocal(char c) { return isWord(c) || isOneOf(c, ".+-'#$!^*`{|}%"); }
+  static bool isLocal(char c) {
+    constexpr CharacterSet marks(".+-'#$!^*`{|}%");
+    return isWord(c) || marks.has(c);
+  }
   Match address(std::size_t at, std::size_t bytes) const {
     constexpr std::size_t longestLocal = 66;
     const bool quoted = before_ == '"' && openingQuote_ > 0 && at - openingQuote_ < longestLocal;
@@ -1638,6 +1836,7 @@ class Finder {
 
   // ---- home folders ----
 
+  static bool namesDrive(std::string_view root) { return root.find('?') != std::string_view::npos; }
   Match home(std::size_t at, char c) const {
     const bool path = isSeparator(c) && pathMayBegin();
     const bool drive = isLetter(c) && !isWord(before_) && !inUrl_ && valueAt(after(at)) == ':';
@@ -1645,21 +1844,21 @@ class Finder {
     for (const std::string_view root : homeRoots) {
       if ((root[0] == '/') != path) continue;
       const std::size_t name = pastRoot(at, root);
-      const std::size_t end = name == 0 ? 0 : nameEnd(name, isOneOf('?', root));
+      const std::size_t end = name == 0 ? 0 : nameEnd(name, namesDrive(root));
       if (end > name) return {at, end, "~"};
     }
     return {};
   }
   /// Not in the middle of a path, in that of a URL, or behind what stands for the front of one.
   bool pathMayBegin() const {
-    const bool inside =
-        isLetter(before_) || isDigit(before_) || isOneOf(before_, "_-.~/\\])}%@*#?");
+    constexpr CharacterSet marks("_-.~/\\])}%@*#?");
+    const bool inside = isLetter(before_) || isDigit(before_) || marks.has(before_);
     const bool upwards = before_ == '.' && beforeThat_ == '.';
     return !inUrl_ && (!inside || upwards);
   }
   /// Where the name of the person begins; 0 where the text is not `root`.
   std::size_t pastRoot(std::size_t at, std::string_view root) const {
-    const bool anyCase = isOneOf('?', root);
+    const bool anyCase = namesDrive(root);
     for (const char expected : root) {
       const char c = valueAt(at);
       const bool same = expected == '/'   ? isSeparator(c)
@@ -1689,8 +1888,9 @@ class Finder {
     return end;
   }
   bool endsName(std::size_t at, char c) const {
+    constexpr CharacterSet marks("\"`<>|:;,()[]{}?*&#=!");
     if (c == '\'') return !isWord(valueAt(at + 1));
-    return static_cast<unsigned char>(c) < ' ' || isOneOf(c, "\"`<>|:;,()[]{}?*&#=!");
+    return static_cast<unsigned char>(c) < ' ' || marks.has(c);
   }
   bool pathBeginsAt(std::size_t at) const {
     return isSeparator(valueAt(at)) || (isLetter(valueAt(at)) && valueAt(after(at)) == ':');
@@ -1698,8 +1898,17 @@ class Finder {
 
   // ---- going on ----
 
+  /// Within a word nothing begins.
+  std::size_t restOfWord(std::size_t at) {
+    if (!isWord(before_)) return at;
+    for (; at < text_.size() && isWord(text_[at]); ++at) {
+      beforeThat_ = std::exchange(before_, text_[at]);
+    }
+    return at;
+  }
   /// Past this character, and past the host of a file: where its path begins.
   std::size_t pass(std::size_t at, Character next) {
+    constexpr CharacterSet endsUrl("\"'<>(){}|\\,;=");
     const std::size_t rest = at + next.bytes;
     const char c = next.value;
     if (isWord(c)) return beforeThat_ = std::exchange(before_, c), rest;
@@ -1711,7 +1920,7 @@ class Finder {
       const bool ofWsl = isSameIgnoringCase(text_.substr(host, 3), "wsl");
       if (c == '\\' || ofWsl) return pastHost(host);
     }
-    if (isBlank(c) || isOneOf(c, "\"'<>(){}|\\,;=")) inUrl_ = false;
+    if (isBlank(c) || endsUrl.has(c)) inUrl_ = false;
     if (c == ']' || c == '~') quote_ = 0;  // as behind a mark
     if (c == '"') openingQuote_ = std::exchange(quote_, at + 1);
     if (!isLocal(c) || word_ == at) word_ = rest;
@@ -1735,7 +1944,8 @@ class Finder {
     return path > host && holdsHomes ? word_ = share : path;
   }
   std::size_t pastWord(std::size_t at) const {
-    const auto isPart = [](char c) { return isWord(c) || isOneOf(c, ".-$"); };
+    constexpr CharacterSet marks(".-$");
+    const auto isPart = [&](char c) { return isWord(c) || marks.has(c); };
     while (!pathBeginsAt(at) && isPart(valueAt(at))) at = after(at);
     return at;
   }
@@ -1761,12 +1971,23 @@ class Look {
     for (const char c : {'.', ':', '-', '+', '%'}) of_[static_cast<unsigned char>(c)] |= whole;
   }
   unsigned at(std::string_view text) const {
+    const char* at = text.data();
+    const char* const end = at + text.size();
     unsigned seen = 0;
-    for (const char c : text) seen |= of_[static_cast<unsigned char>(c)];
-    return seen;
+    for (; end - at >= 16; at += 16) seen |= inBlock(at, at + 8, at, at + 16);
+    return seen | (end - at >= 8 ? inBlock(at, end - 8, at, end) : among(at, end));
   }
 
  private:
+  /// From `at` to `end`, which is all that the two eights hold: mostly words alone.
+  unsigned inBlock(const char* first, const char* second, const char* at, const char* end) const {
+    return Block::isAny(Block(first, second).notWord()) ? among(at, end) : 0;
+  }
+  unsigned among(const char* at, const char* end) const {
+    unsigned seen = 0;
+    for (; at != end; ++at) seen |= of_[static_cast<unsigned char>(*at)];
+    return seen;
+  }
   unsigned char of_[256];
 };
 inline constexpr Look look;
@@ -1774,8 +1995,10 @@ inline constexpr Look look;
 /// A text without what is personal, as stretches of it and marks: `while (pieces.next(piece))`.
 class Pieces {
  public:
-  Pieces(std::string_view text, Redaction redaction) : text_(text), finder_(text) {
-    const unsigned seen = redaction == Redaction::none ? 0 : look.at(text);
+  Pieces(std::string_view text, Redaction redaction)
+      : Pieces(text, redaction, redaction == Redaction::none ? 0 : look.at(text)) {}
+  /// Of a text that was looked at.
+  Pieces(std::string_view text, Redaction redaction, unsigned seen) : text_(text), finder_(text) {
     suspicious_ = (seen & Look::inside) != 0;
     if ((seen & Look::whole) != 0) mark_ = markOfWhole(trimmed(text), redaction);
     if (!mark_.empty()) at_ = text.size();
@@ -2075,21 +2298,25 @@ inline std::string jsonOf(std::string_view text) {
   return json;
 }
 
-/// The same without what is personal.
-inline void writeRedacted(Buffer& out, std::string_view text, Redaction redaction) {
-  const unsigned seen = look.at(text);
-  if (seen == 0) return out.addQuoted(text);
+/// The same without what is personal, of a text where something was `seen`.
+inline void writeSeen(Buffer& out, std::string_view text, unsigned seen, Redaction redaction) {
   const bool suspicious = redaction != Redaction::none && (seen & Look::suspicious) != 0;
   if (!suspicious) return writeString(out, text);
-  Pieces pieces(text, redaction);
+  Pieces pieces(text, redaction, seen);
   out.add('"');
   for (std::string_view piece; pieces.next(piece);) writeEscaped(out, piece);
   out.add('"');
 }
+inline void writeRedacted(Buffer& out, std::string_view text, Redaction redaction) {
+  const unsigned seen = look.at(text);
+  if (seen == 0) out.addQuoted(text);
+  else writeSeen(out, text, seen, redaction);
+}
 
 /// A version may look like an IP address; `server` holds none.
 inline bool namesVersion(std::string_view name) {
-  if (name.empty() || !isOneOf(toLower(name.back()), "nrd")) return false;  // as those words end
+  constexpr CharacterSet ends("nrdNRD");
+  if (name.empty() || !ends.has(name.back())) return false;  // as those words end
   for (const std::string_view word : {"version", "ver", "build", "driver"}) {
     if (name.size() < word.size()) continue;
     const std::size_t at = name.size() - word.size();
@@ -2111,6 +2338,13 @@ inline void writeText(Buffer& out, Field field, std::string_view text,
   if (text.empty()) return;
   out.add(keyOf(field));
   writeRedacted(out, text, redaction);
+}
+
+/// What is known when the program is built takes no loop to copy.
+template <Field field>
+void writeKey(Buffer& out) {
+  constexpr std::string_view key = keyOf(field);
+  if (char* const to = out.take(key.size())) std::memcpy(to, key.data(), key.size());
 }
 
 inline void writeCount(Buffer& out, Field field, std::uint64_t value) {
@@ -2168,6 +2402,14 @@ struct Event {
   bool tellsDevice() const { return type == Type::init || type == Type::error; }
 };
 
+inline void writePlainName(Buffer& out, std::string_view name) {
+  char* const to = out.take(name.size() + 3);
+  if (to == nullptr) return;
+  *to = '"';
+  copyBytes(to + 1, name.data(), name.size());
+  std::memcpy(to + 1 + name.size(), "\":", 2);
+}
+
 /// Properties of which of each name the last one counts.
 class Named {
  public:
@@ -2178,9 +2420,11 @@ class Named {
   const Property* begin() const { return all_.begin(); }
   const Property* end() const { return all_.end(); }
   Redaction redaction() const { return redaction_; }
+  /// And the colon.
   void writeName(Buffer& out, std::string_view name) const {
-    if (seen_ == 0) out.addQuoted(name);
-    else writeRedacted(out, name, redaction_);
+    if (seen_ == 0) return writePlainName(out, name);
+    writeRedacted(out, name, redaction_);
+    out.add(':');
   }
   /// Whether a later one of the same name counts instead. Needs some room behind `out` at times.
   bool isRepeated(Buffer& out, const Property& property) const {
@@ -2215,9 +2459,11 @@ class Named {
 inline void writeProperty(Buffer& out, const Property& property, bool first, const Named& all) {
   if (!first) out.add(',');
   all.writeName(out, property.name);
-  out.add(':');
   if (property.value.kind() != Value::Kind::text) return writeValue(out, property.value);
-  writeRedacted(out, property.value.text(), redactionOf(property.name, all.redaction()));
+  const std::string_view text = property.value.text();
+  const unsigned seen = look.at(text);
+  if (seen == 0) return out.addQuoted(text);
+  writeSeen(out, text, seen, redactionOf(property.name, all.redaction()));
 }
 
 /// Each property but earlier ones of the same name and those that JSON cannot say. Returns how many
@@ -2246,12 +2492,12 @@ struct Envelope {
 
 inline void writeErrorPayload(Buffer& out, const Event& event, const Envelope& envelope,
                               std::size_t tailBytes) {
-  out.add(keyOf(Field::message));
+  writeKey<Field::message>(out);
   writeRedacted(out, event.message, envelope.redaction);
   const std::size_t keyBytes = keyOf(Field::stack).size() + 1;
   const std::size_t closing = tailBytes + 2;  // the quote and the brace
   if (!event.stack.empty() && out.room() > keyBytes + closing) {
-    out.add(keyOf(Field::stack));
+    writeKey<Field::stack>(out);
     out.add('"');
     Pieces pieces(event.stack, envelope.redaction);
     std::string_view piece;
@@ -2266,14 +2512,14 @@ inline std::size_t writePayload(Buffer& out, const Event& event, const Envelope&
   const bool ofUser = event.type == Type::init || event.type == Type::props;
   const std::size_t tailBytes = envelope.tail.size() + envelope.device.size() + 1;
   if (event.type == Type::error) {
-    out.add(keyOf(Field::payload));
+    writeKey<Field::payload>(out);
     writeErrorPayload(out, event, envelope, tailBytes);
     return 0;
   }
   if (ofUser ? event.type == Type::init && envelope.props.empty() : event.properties.size() == 0) {
     return 0;
   }
-  out.add(keyOf(Field::payload));
+  writeKey<Field::payload>(out);
   out.add('{');
   const std::size_t unsayable =
       ofUser ? 0 : writeProperties(out, {event.properties, envelope.redaction});
@@ -2308,10 +2554,15 @@ inline constexpr Beginnings beginnings;
 /// Writes the event. Returns how many properties had to be left out; out.full() if it is too large.
 inline std::size_t encode(Buffer& out, const Event& event, const Envelope& envelope) {
   out.add(beginnings.of(event.type));
-  writeText(out, Field::name, event.name, envelope.redaction);
-  writeCount(out, Field::id, envelope.id);
+  if (!event.name.empty()) {
+    writeKey<Field::name>(out);
+    writeRedacted(out, event.name, envelope.redaction);
+  }
+  writeKey<Field::id>(out);
+  writeUnsigned(out, envelope.id);
   if (envelope.dateMs >= 0) {
-    writeCount(out, Field::date, static_cast<std::uint64_t>(envelope.dateMs));
+    writeKey<Field::date>(out);
+    writeUnsigned(out, static_cast<std::uint64_t>(envelope.dateMs));
   }
   const std::size_t unsayable = writePayload(out, event, envelope);
   out.add(envelope.tail);
@@ -5767,7 +6018,7 @@ inline std::string trackUrl(std::string endpoint, const std::string& appId) {
 }
 
 inline bool isReserved(std::string_view name) {
-  return name == "init" || name.substr(0, 6) == "error:" || name.substr(0, 8) == "nucleus:";
+  return name == "init" || beginsWith(name, "error:") || beginsWith(name, "nucleus:");
 }
 
 constexpr std::size_t leastKey = 16;  // bytes of Options::anonymizeKey
@@ -7199,12 +7450,13 @@ inline void addCatalogue(Rows& rows, const Catalogue& catalogue) {
 
 /// As plain text in Markdown, one line of it if it is for a table.
 inline std::string markdownOf(std::string_view text, bool inTable) {
+  constexpr CharacterSet marks("\\`*_[]<>|#&~$");
   std::string result;
   for (const char c : text) {
     if (inTable && isBlank(c)) {
       result += ' ';
     } else {
-      if (isOneOf(c, "\\`*_[]<>|#&~$")) result += '\\';
+      if (marks.has(c)) result += '\\';
       result += c;
     }
   }
@@ -7402,6 +7654,8 @@ NUCLEUS_INLINE Stats Client::stats() const noexcept { return core_ ? core_->stat
 #undef NUCLEUS_THREADS
 #undef NUCLEUS_FILES
 #undef NUCLEUS_EXCEPTIONS
+#undef NUCLEUS_VECTORS
+#undef NUCLEUS_IEEE_ARITHMETIC
 #undef NUCLEUS_INLINE
 #undef NUCLEUS_BODIES
 #undef NUCLEUS_ENABLED

@@ -57,6 +57,13 @@ void checkString(const std::string& bytes) {
   CHECK(back == expected);
 }
 
+/// Where the first character stands that is not plain, looked for one by one.
+std::size_t skipEach(const std::string& text) {
+  std::size_t at = 0;
+  while (at < text.size() && isPlain(text[at])) ++at;
+  return at;
+}
+
 std::string randomBytes(std::mt19937_64& random, std::size_t most) {
   std::string bytes(random() % (most + 1), '\0');
   // half of the bytes come from around the borders of UTF-8, so that long sequences happen
@@ -324,6 +331,42 @@ TEST_CASE("what must be escaped is escaped, and nothing else") {
   CHECK(asJson("\"\\\b\f\n\r\t") == R"("\"\\\b\f\n\r\t")");
   CHECK(asJson(std::string_view("\0\x01\x1F", 3)) == R"("\u0000\u0001\u001f")");
   CHECK(asJson("\xC3\xA4\xE2\x82\xAC") == "\"\xC3\xA4\xE2\x82\xAC\"");
+}
+
+/// What a kind of block says of `c` at `place` among others.
+template <class AnyBlock>
+void checkBlock(char c, std::size_t place, const std::string& others) {
+  std::string text = others;
+  text[place] = c;
+  const AnyBlock block(text.data(), text.data() + 8);
+  const std::string words = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _";
+  CAPTURE(static_cast<int>(c), place, others);
+  CHECK(AnyBlock::isAny(block.notPlain()) == (skipEach(text) != text.size()));
+  CHECK(AnyBlock::isAny(block.notWord()) == (text.find_first_not_of(words) != text.npos));
+}
+
+TEST_CASE("sixteen characters at once are judged as each of them is, by vectors and without") {
+  for (const std::string& others : {std::string(16, 'k'), std::string("0 9_azAZ/:@[`{~\x7F")}) {
+    for (std::size_t place = 0; place < 16; ++place) {
+      for (int c = 0; c < 256; ++c) {
+        checkBlock<WordBlock>(static_cast<char>(c), place, others);
+        checkBlock<Block>(static_cast<char>(c), place, others);
+      }
+    }
+  }
+}
+
+TEST_CASE("where something is not plain is found at any place of texts of any length") {
+  for (std::size_t size = 0; size < 200; ++size) {
+    for (std::size_t place = 0; place <= size; ++place) {
+      std::string text(size, 'x');
+      if (place < size) text[place] = place % 2 == 0 ? '\n' : '\xC3';
+      const auto found =
+          static_cast<std::size_t>(skipPlain(text.data(), text.data() + text.size()) - text.data());
+      if (found != place) FAIL(found << " instead of " << place << " of " << size);
+      checkString(text);
+    }
+  }
 }
 
 TEST_CASE("a buffer never grows past its capacity, and says when something is left out") {

@@ -214,6 +214,16 @@ TEST_CASE("the CRC-32 is the one of zip and PNG") {
   CHECK(detail::crc32("456789", detail::crc32("123")) == 0xcbf43926);
 }
 
+TEST_CASE("the checksum of a text is the same in one piece, and byte by byte") {
+  Bytes text;
+  for (int i = 0; i < 100; ++i) {
+    std::uint32_t crc = 0;
+    for (const char& c : text) crc = detail::crc32({&c, 1}, crc);
+    CHECK(detail::crc32(text) == crc);
+    text += static_cast<char>(37 * i + 0x80);
+  }
+}
+
 TEST_CASE("the file is text in lines: what it is, who it belongs to, and the events as sent") {
   Program program;
   program.client->setUserId("Zo\xC3\xAB \"the\" user\n");

@@ -1302,7 +1302,7 @@ class JsonReader {
   bool finished() { return ok_ && peek() == '\0' && at_ == end_; }
   /// The first character of what comes next, '\0' at the end.
   char peek() {
-    while (at_ != end_ && (*at_ == ' ' || *at_ == '\t' || *at_ == '\n' || *at_ == '\r')) ++at_;
+    while (at_ != end_ && *at_ <= ' ' && isSpace(*at_)) ++at_;
     return at_ == end_ ? '\0' : *at_;
   }
   /// Goes into an object or array.
@@ -1320,11 +1320,18 @@ class JsonReader {
   }
   /// The same in an object: the next name, up to its value.
   bool nextName(std::string_view& name) { return next('}') && string(name) && take(':'); }
+  /// The same where it is written exactly as `key`, from the comma before it to the colon.
+  bool passes(std::string_view key) {
+    const bool follows = ok_ && !first_ && static_cast<std::size_t>(end_ - at_) >= key.size() &&
+                         std::memcmp(at_, key.data(), key.size()) == 0;
+    if (follows) at_ += key.size();
+    return follows;
+  }
 
   bool string(std::string_view& raw) {
     if (!take('"')) return false;
     const char* const begin = at_;
-    while (ok_ && at_ != end_ && *at_ != '"') character();
+    while (ok_ && (at_ = skipPlain(at_, end_)) != end_ && *at_ != '"') character();
     raw = {begin, static_cast<std::size_t>(at_ - begin)};
     return ok_ && take('"');
   }
@@ -1370,6 +1377,7 @@ class JsonReader {
   const char* position() const { return at_; }
 
  private:
+  static bool isSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
   bool fail() { return ok_ = false; }
   bool take(char c) {
     if (!ok_ || peek() != c || at_ == end_) return fail();
@@ -2594,24 +2602,30 @@ inline bool readField(JsonReader& reader, char kind, std::string_view& value) {
   return kind == 's' ? reader.string(value) : reader.number(value);
 }
 
-/// One of an event's; eventFieldCount where it is none.
-inline std::size_t findField(std::string_view name) {
-  std::size_t i = 0;
-  while (i < eventFieldCount && nameOf(static_cast<Field>(i)) != name) ++i;
-  return i;
+/// Goes to the next field of an event, most likely one behind the last; eventFieldCount where what
+/// comes next is none.
+inline bool nextField(JsonReader& reader, std::size_t& index) {
+  for (std::size_t i = index + 1; i < eventFieldCount; ++i) {
+    if (reader.passes(wireKeys.of[i])) return index = i, true;
+  }
+  std::string_view name;
+  const bool any = reader.nextName(name);
+  index = 0;
+  while (index < eventFieldCount && nameOf(static_cast<Field>(index)) != name) ++index;
+  return any;
 }
 
 /// Reads an event as if a stranger had written it: only known fields, of the right kind. False
 /// where it is not one of ours.
 inline bool readEvent(std::string_view json, EventFacts& facts) {
   JsonReader reader(json);
-  std::string_view name, value;
+  std::string_view value;
   std::uint64_t date = 0;
   std::uint32_t seen = 0;
   bool knownType = false;
+  std::size_t index = 0;
   if (!reader.enter('{')) return false;
-  while (reader.nextName(name)) {
-    const std::size_t index = findField(name);
+  while (nextField(reader, index)) {
     if (index == eventFieldCount || !readField(reader, wireKeys.kind[index], value)) return false;
     const std::uint32_t bit = 1u << index;
     if ((seen & bit) != 0) return false;

@@ -820,6 +820,8 @@ TEST_CASE("an event that is not ours is not read back") {
       // not JSON
       object({type, id, session}) + "x", object({type, id, session}) + object({type, id, session}),
       "x" + object({type, id, session}), object({type, id, session, ""}),
+      object({"", type, id, session}), object({"", id, type, session}),
+      object({type, "", id, session}), "{" + type + "{" + type + "," + id + "," + session + "}",
       "{" + type + " " + id + "," + session + "}", with("\"name\":\"\xFF\""),
       with("\"name\":\"\n\""), with(R"("name":"\ud800")"), with(R"("name":"n)"),
       object({type, id, session}) + "\0"s};

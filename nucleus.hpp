@@ -3334,19 +3334,19 @@ struct CacheFile {
   bool holdsMore = false;    // than memory: what is to be erased, or cannot be read
   bool unsynced = false;
   bool appendedTo = false;              // since it was written whole
+  bool mayTidy = false;                 // events have left it, and none came since
   std::int64_t pendingSinceMs = never;  // something is in memory alone
   bool urgent = false;                  // an error event is
   std::int64_t lastSyncMs = 0, lastRewriteMs = 0, lookedMs = 0, retryAtMs = 0;
   static constexpr std::int64_t retryMs = 1'000, rewriteGapMs = 60'000;
-  static constexpr std::size_t deadBytesMin = 16 << 10;
 
   bool usable() const { return wanted && opened && state == StorageState::ready; }
   /// Events go into it before they go into a request.
   bool works() const { return usable() || (wanted && opened && state == StorageState::absent); }
   void note(std::int64_t nowMs) { pendingSinceMs = lesser(pendingSinceMs, nowMs); }
-  bool mostlyDead(std::size_t liveBytes) const {
+  bool mostlyDead(std::size_t liveBytes, std::size_t least) const {
     const std::size_t dead = bytes > liveBytes ? bytes - liveBytes : 0;
-    return dead >= deadBytesMin && dead > bytes / 2;
+    return dead >= least && dead > bytes / 2;
   }
 };
 
@@ -3748,6 +3748,8 @@ struct Limits {
   std::size_t deviceBytes() const { return lesser<std::size_t>(maxEventBytes * 3 / 8, 1024); }
   std::size_t propsBytes() const { return maxEventBytes / 2; }
   std::size_t fileBytes() const { return 2 * maxQueueBytes + (64 << 10); }
+  /// So much of the file is dead before it is written anew for that.
+  std::size_t deadBytes() const { return greater<std::size_t>(maxQueueBytes / 4, 16 << 10); }
 };
 
 /// Hands out one piece of memory, front to back.
@@ -4020,6 +4022,7 @@ class Engine {
     for (std::size_t at = queue_.unfiled(); at != queue_.end(); at = queue_.unfiled()) {
       if (!writeLine(out, {lineKind(at), queue_.text(at)})) break;
       queue_.mark(at, Queue::writing);
+      file.mayTidy = false;
     }
     if (out.size() == start) out.clear();
     if (queue_.unfiled() == queue_.end()) file.pendingSinceMs = never;
@@ -4071,7 +4074,7 @@ class Engine {
     file.state = StorageState::ready;
     file.bytes = bytes;
     file.mustRewrite = file.unsynced = file.freshLine = file.urgent = file.appendedTo = false;
-    file.holdsMore = false;
+    file.holdsMore = file.mayTidy = false;
     file.lastRewriteMs = file.lastSyncMs = now.steadyMs;
     noteGone(now);
   }
@@ -4145,9 +4148,9 @@ class Engine {
   bool mustRewrite() const {
     return file.mustRewrite || file.state == StorageState::absent || queue_.lostTrack();
   }
-  bool tidyingDue(Moment now) const {
-    return file.mostlyDead(liveFileBytes()) &&
-           now.steadyMs >= file.lastRewriteMs + CacheFile::rewriteGapMs;
+  std::int64_t tidyingDueMs() const {
+    const bool worth = file.mayTidy && file.mostlyDead(liveFileBytes(), limits_.deadBytes());
+    return worth ? file.lastRewriteMs + CacheFile::rewriteGapMs : never;
   }
   bool fileWouldOverflow(std::size_t more) const { return file.bytes + more > limits_.fileBytes(); }
   bool worthTidying() const {
@@ -4700,8 +4703,11 @@ class Engine {
     if (content.full() || !writeLine(out, {'g', content.view()})) queue_.loseTrack(true);
     queue_.goneIds().clear();
   }
+  /// Once no request follows at once, what there is to write to a new file is the least.
   void noteGone(Moment now) {
-    if (queue_.tellsGone()) file.note(now.steadyMs);
+    if (!queue_.tellsGone()) return;
+    file.note(now.steadyMs);
+    file.mayTidy = delivery_.dueMs() > now.steadyMs;
   }
   void failFile(Moment now) {
     file.mustRewrite = true;
@@ -4728,11 +4734,8 @@ class Engine {
     const std::int64_t sync = !file.unsynced ? never
                               : file.urgent  ? latestMs_
                                              : file.lastSyncMs + limits_.reportIntervalMs;
-    const std::int64_t rewrite = file.mustRewrite ? file.retryAtMs
-                                 : file.mostlyDead(liveFileBytes())
-                                     ? file.lastRewriteMs + CacheFile::rewriteGapMs
-                                     : never;
-    return file.mustRewrite ? rewrite : lesser(lesser(append, lookDueMs()), lesser(sync, rewrite));
+    if (file.mustRewrite) return file.retryAtMs;
+    return lesser(lesser(append, lookDueMs()), lesser(sync, tidyingDueMs()));
   }
 
   // ---- records of a file ----
@@ -6160,8 +6163,9 @@ class Disk {
     if (synced && isUsable()) look();
     if (!isUsable() && (!open() || !isTracking())) return false;
     if (mustRewrite()) return rewrite();
+    const bool tidies = isTidyingDue();
     if (!append()) return false;
-    if (isTidyingDue()) return rewrite();  // a kill meanwhile finds all in the old file
+    if (tidies) return rewrite();  // a kill meanwhile finds all in the old file
     return !synced || sync();
   }
   /// The same, for the last time.
@@ -6311,7 +6315,7 @@ class Disk {
     return ask([this](Moment) { return engine_.mustRewrite(); });
   }
   bool isTidyingDue() const {
-    return ask([this](Moment now) { return engine_.tidyingDue(now); });
+    return ask([this](Moment now) { return now.steadyMs >= engine_.tidyingDueMs(); });
   }
   bool isRetryDue() const {
     return ask([this](Moment now) { return now.steadyMs >= engine_.file.retryAtMs; });

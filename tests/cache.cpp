@@ -677,6 +677,39 @@ TEST_CASE("a file is rewritten once 16 KB and more than half of it are dead, not
   }
 }
 
+TEST_CASE("with a large queue a quarter of maxQueueBytes is dead before the file is rewritten") {
+  Program program({}, [](Options& options) { options.maxQueueBytes = 256 << 10; });
+  const fakes::Disk& disk = *program.world.disk;
+  program.pass(3000);  // it is made
+  std::size_t before = 0;
+  for (const int replaces = disk.replaces; disk.replaces == replaces;) {
+    before = program.file().size();
+    program.client->track("EVENT", {{"filler", Bytes(400, 'x')}});
+    program.pass(60'000, 5000);
+  }
+  CHECK(before > (63 << 10));
+  CHECK(before <= (64 << 10));
+}
+
+TEST_CASE("a busy file is rewritten when what it holds has been delivered, not before") {
+  Program program({}, [](Options& options) {
+    options.maxQueueBytes = 64 << 10;
+    options.maxBatchBytes = 2 << 10;    // several requests each time
+    options.reportIntervalMs = 25'000;  // a minute ends between two
+  });
+  const fakes::Disk& disk = *program.world.disk;
+  const int made = disk.replaces;
+  int replaces = made;
+  for (int second = 0; second < 600; ++second) {
+    program.client->track("EVENT", {{"filler", Bytes(150, 'x')}});
+    program.pass(1000, 50);
+    if (disk.replaces == replaces) continue;
+    replaces = disk.replaces;
+    CHECK(idsIn(program.file()).size() <= 2);
+  }
+  CHECK(replaces - made >= 5);
+}
+
 TEST_CASE("a kill while the file is rewritten loses nothing that was accepted before") {
   Bytes atKill;
   Program program;

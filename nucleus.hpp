@@ -2866,6 +2866,7 @@ class Queue {
     const bool was = record.has(inFile);
     record.flags = (record.flags & ~cleared) | set;
     store(at, record);
+    if ((set & writing) != 0) writing_ = lesser(writing_, at);
     if (record.has(inFile) && !was) ++filedEvents_, filedBytes_ += record.bytes;
     if (!record.has(inFile) && was) --filedEvents_, filedBytes_ -= record.bytes;
   }
@@ -2881,9 +2882,11 @@ class Queue {
   }
   /// What was on its way into the file has arrived there, or has not.
   void written(bool arrived) {
-    for (std::size_t at = head_; at != tail_; at = after(at)) {
+    for (std::size_t at = live(greater(lesser(writing_, tail_), head_)); at != tail_;
+         at = after(at)) {
       if (load(at).has(writing)) mark(at, arrived ? inFile : 0u, writing);
     }
+    writing_ = none;
     if (!arrived) forgetHints();
   }
   /// The file is new: it holds what was on its way, and nothing else.
@@ -2962,7 +2965,7 @@ class Queue {
     tail_ = to;
     forgetHints();
   }
-  void forgetHints() { unfiled_ = 0; }
+  void forgetHints() { unfiled_ = writing_ = 0; }
   /// The oldest that may go: not in a request, no init of a session that has events left, and not
   /// the newest session's init.
   std::size_t evictable(bool onlyLoaded) const {
@@ -3002,7 +3005,7 @@ class Queue {
   std::size_t capacity_ = 0, maxBytes_ = 0;
   std::size_t head_ = 0, tail_ = 0;
   std::size_t events_ = 0, bytes_ = 0, filedEvents_ = 0, filedBytes_ = 0;
-  std::size_t unfiled_ = 0;
+  std::size_t unfiled_ = 0, writing_ = none;  // none of either is before
   unsigned handedOn_ = 0;
   IdRanges goneIds_;
   bool lostTrack_ = false;

@@ -6174,7 +6174,7 @@ class Disk {
   /// The same, for the last time.
   bool storeLast() {
     if (!store(true)) return false;
-    const bool worth = ask([this](Moment) { return engine_.worthTidying(); });
+    const bool worth = ask([this] { return engine_.worthTidying(); });
     return !worth || rewrite();
   }
   /// Opens what is there and reads it. True: it can be written, or made.
@@ -6285,24 +6285,25 @@ class Disk {
 
  private:
   std::string_view appId() const { return engine_.setup().appId; }
-  /// What the engine says of now.
+  /// What the engine says, of now where that matters.
   template <class Question>
   bool ask(Question&& question) const {
     Lock lock(desk_.mutex);
-    return question(desk_.now());
+    if constexpr (std::is_invocable_v<Question, Moment>) return question(desk_.now());
+    else return question();
   }
   bool isTracking() const {
-    return ask([this](Moment) { return engine_.tracking(); });
+    return ask([this] { return engine_.tracking(); });
   }
   /// Whether memory has all that is in the file.
   bool mirrorsFile() const {
-    return !exists() || (!ended_ && ask([this](Moment) { return engine_.mirrorsFile(); }));
+    return !exists() || (!ended_ && ask([this] { return engine_.mirrorsFile(); }));
   }
   bool isUsable() const {
-    return ask([this](Moment) { return engine_.file.usable(); });
+    return ask([this] { return engine_.file.usable(); });
   }
   bool isKnown() const {
-    return ask([this](Moment) { return engine_.file.known; });
+    return ask([this] { return engine_.file.known; });
   }
   bool isWorkDue() const {
     return ask([this](Moment now) {
@@ -6315,7 +6316,7 @@ class Disk {
     return ask([this](Moment now) { return engine_.isSyncDue(now); });
   }
   bool mustRewrite() const {
-    return ask([this](Moment) { return engine_.mustRewrite(); });
+    return ask([this] { return engine_.mustRewrite(); });
   }
   bool isTidyingDue() const {
     return ask([this](Moment now) { return now.steadyMs >= engine_.tidyingDueMs(); });
@@ -6337,21 +6338,25 @@ class Disk {
   // ---- out ----
 
   bool append() {
-    for (;;) {
-      scratch_.clear();
-      {
-        Lock lock(desk_.mutex);
-        engine_.gather(scratch_, desk_.now());
-        if (engine_.fileWouldOverflow(scratch_.size())) break;
-      }
-      if (scratch_.empty()) return true;
+    bool more = true;
+    while (more) {
+      if (!gather()) return rewrite();
+      if (scratch_.empty()) break;
       seal(scratch_.data(), scratch_.size());
       const bool done = storage_.append(scratch_.view());
       Lock lock(desk_.mutex);
       engine_.appended(done, scratch_.size(), desk_.now());
       if (!done) return false;
+      more = engine_.unfiledEvents();
     }
-    return rewrite();
+    return true;
+  }
+  /// False: the file has no room for it.
+  bool gather() {
+    Lock lock(desk_.mutex);
+    scratch_.clear();
+    engine_.gather(scratch_, desk_.now());
+    return !engine_.fileWouldOverflow(scratch_.size());
   }
   bool sync() {
     const bool done = storage_.sync();

@@ -7324,89 +7324,96 @@ class Core : public std::enable_shared_from_this<Core> {
 
 // ---- what the user is told ----
 
+/// One after the other.
+inline void append(std::string& to, std::initializer_list<std::string_view> parts) {
+  for (const std::string_view part : parts) to.append(part.data(), part.size());
+}
+
+inline std::string inOneLine(std::string_view text) {
+  std::string line(text);
+  for (char& c : line) c = isBlank(c) ? ' ' : c;
+  return line;
+}
+
 /// What the options give, in sentences, and no more than that.
 class Policy {
  public:
-  explicit Policy(const Options& options) : options_(options) {}
+  explicit Policy(const Options& options)
+      : options_(options),
+        stores_(options.offlineCache &&
+                (options.storage != nullptr || makeFileStorage(cachePath(options)) != nullptr)) {}
 
-  bool stores() const {
-    const bool file = makeFileStorage(cachePath(options_)) != nullptr;
-    return options_.offlineCache && (options_.storage != nullptr || file);
-  }
-  std::string text() const {
-    std::string all;
-    for (const std::string& paragraph :
-         {purpose(), choice(), ids(), redaction(), connection(), file()}) {
-      all += (all.empty() ? "" : "\n\n") + paragraph;
-    }
-    return all;
+  bool stores() const { return stores_; }
+  std::string text() {
+    const bool kept = options_.rememberTrackingChoice && stores_;
+    add({"This program tells the analytics service Nucleus (", host(),
+         ") how it is used: what is listed here, and nothing else.\n\n", start(),
+         " When it is switched off, what was not sent yet is erased, with the user's id and"
+         " properties; when the program forgets the user, the identifiers are erased too. What"
+         " was sent stays with Nucleus until it is erased there. ",
+         kept ? "The choice is kept on the device.\n\n"
+              : "The choice lasts until the program ends.\n\n"});
+    addIds();
+    add({" ", userId(), "\n\n", redaction(),
+         "\n\nAs with any connection, the server sees the IP address that a request comes from;"
+         " Nucleus derives a country from it.",
+         isPlain(options_.endpoint) ? " The connection is not encrypted.\n\n" : "\n\n"});
+    addFile();
+    return std::move(text_);
   }
 
  private:
+  void add(std::initializer_list<std::string_view> parts) { append(text_, parts); }
   std::string host() const {
-    const std::size_t scheme = options_.endpoint.find("://");
-    std::string host = options_.endpoint.substr(scheme == std::string::npos ? 0 : scheme + 3);
+    std::string_view host = options_.endpoint;
+    const std::size_t scheme = host.find("://");
+    host.remove_prefix(scheme == std::string_view::npos ? 0 : scheme + 3);
     host = host.substr(0, host.find_first_of("/?#"));
     return inOneLine(host.substr(host.rfind('@') + 1));
   }
-  std::string purpose() const {
-    return "This program tells the analytics service Nucleus (" + host() +
-           ") how it is used: what is listed here, and nothing else.";
-  }
-  std::string choice() const {
-    const bool kept = options_.rememberTrackingChoice && stores();
-    return start() +
-           " When it is switched off, what was not sent yet is erased, with the user's id and"
-           " properties; when the program forgets the user, the identifiers are erased too. What"
-           " was sent stays with Nucleus until it is erased there. " +
-           (kept ? "The choice is kept on the device."
-                 : "The choice lasts until the program ends.");
-  }
-  std::string start() const {
+  std::string_view start() const {
     if (options_.disableTracking) return "Nothing is collected until the program switches it on.";
     if (!options_.respectDoNotTrack) return "It does so from its first start on.";
     return "It does so from its first start on; where the environment variable DO_NOT_TRACK is"
            " set, and is not 0 or false, only once the program switches it on.";
   }
-  std::string ids() const {
+  void addIds() {
     const bool device = isUsed(options_.deviceId);
     const bool user = isUsed(options_.anonId) && isIdentifier(options_.anonId);
-    const std::string random = device ? "user" : "device", given = device ? "device" : "user";
-    std::string text = "Two ";
-    if (!device && !user) text += "random identifiers";
-    else if (device && user) text += "identifiers, given by the program,";
-    else
-      text += "identifiers, a random one of the " + random + " and one of the " + given +
-              " that the program gives,";
-    text += " tell one device and one user from others";
-    if (stores()) text += " over time; they are kept on the device.";
-    else if (device && user) text += "; they are not kept on the device.";
-    else text += "; what is random in them is made anew at each start.";
-    text += " Nucleus may replace the user's by one of its own.";
-    if (device || user) text += " One that the program gives may come back after it was erased.";
-    return text + ' ' + userId();
+    add({"Two ",
+         !device && !user ? "random identifiers"
+         : device && user ? "identifiers, given by the program,"
+         : device ? "identifiers, a random one of the user and one of the device that the program"
+                    " gives,"
+                  : "identifiers, a random one of the device and one of the user that the program"
+                    " gives,",
+         " tell one device and one user from others",
+         stores_          ? " over time; they are kept on the device."
+         : device && user ? "; they are not kept on the device."
+                          : "; what is random in them is made anew at each start.",
+         " Nucleus may replace the user's by one of its own.",
+         device || user ? " One that the program gives may come back after it was erased." : ""});
   }
   /// Whether an id that the host gives is not refused for what it holds.
   bool isUsed(const std::string& id) const {
     const bool refuses = options_.personalData == PersonalData::redact;
     return !id.empty() && !(refuses && isPersonal(id));
   }
-  std::string userId() const {
-    const bool hashes = options_.anonymizeKey.size() >= leastKey;
+  std::string_view userId() const {
     if (options_.anonymizeKey.empty() && options_.personalData == PersonalData::allow) {
       return "A user's id is kept and sent as the program gives it.";
     }
-    const std::string personal =
-        "A user's id that holds an e-mail address, an IP or MAC address, an international phone"
-        " number or a home folder is ";
-    const std::string other = " any other is kept and sent as the program gives it.";
-    if (!hashes) return personal + "not used;" + other;
-    return personal +
-           "replaced by a hash under a key, which is a pseudonym, and the same for one person on"
-           " every device;" +
-           other;
+    if (options_.anonymizeKey.size() < leastKey) {
+      return "A user's id that holds an e-mail address, an IP or MAC address, an international"
+             " phone number or a home folder is not used; any other is kept and sent as the"
+             " program gives it.";
+    }
+    return "A user's id that holds an e-mail address, an IP or MAC address, an international phone"
+           " number or a home folder is replaced by a hash under a key, which is a pseudonym, and"
+           " the same for one person on every device; any other is kept and sent as the program"
+           " gives it.";
   }
-  std::string redaction() const {
+  std::string_view redaction() const {
     if (options_.personalData == PersonalData::allow) {
       return "Texts are kept and sent as the program gives them, with the personal data that they"
              " may hold.";
@@ -7416,56 +7423,60 @@ class Policy {
            " version), a MAC address or an international phone number. Names of people and other"
            " personal data in texts are not recognised.";
   }
-  std::string connection() const {
-    std::string text =
-        "As with any connection, the server sees the IP address that a request comes"
-        " from; Nucleus derives a country from it.";
-    return isPlain(options_.endpoint) ? text + " The connection is not encrypted." : text;
+  void addFile() {
+    if (!stores_) return add({"Nothing is stored on the device."});
+    add(
+        {"What was not sent yet waits on the device, with the identifiers and the user's id and"
+         " properties, "});
+    addPlace();
+    add({" Events older than ", cutoff(), " are dropped as soon as the program runs."});
   }
-  std::string file() const {
-    if (!stores()) return "Nothing is stored on the device.";
-    return "What was not sent yet waits on the device, with the identifiers and the user's id and"
-           " properties, " +
-           place() + " Events older than " + cutoff() + " are dropped as soon as the program runs.";
-  }
-  std::string place() const {
-    if (options_.storage != nullptr) return "in a storage of the program's own.";
-    const std::string name = "nucleus/" + options_.appId + ".cache";
-    const std::string twin = ", and a copy of it while it is written anew.";
-    if (!options_.cacheFile.empty()) return "in one file, " + withoutHome() + twin;
-    return "in one file" + twin + " The file is " + name +
-           " in ~/.local/share (or $XDG_DATA_HOME) on"
-           " Linux, in ~/Library/Application Support on macOS, in %LOCALAPPDATA% on Windows.";
+  void addPlace() {
+    constexpr std::string_view twin = ", and a copy of it while it is written anew.";
+    if (options_.storage != nullptr) return add({"in a storage of the program's own."});
+    if (!options_.cacheFile.empty()) return add({"in one file, ", withoutHome(), twin});
+    add({"in one file", twin, " The file is nucleus/", options_.appId,
+         ".cache in ~/.local/share (or $XDG_DATA_HOME) on Linux, in ~/Library/Application Support "
+         "on"
+         " macOS, in %LOCALAPPDATA% on Windows."});
   }
   std::string withoutHome() const {
     std::string path;
     Pieces pieces(options_.cacheFile, Redaction::all);
-    for (std::string_view piece; pieces.next(piece);) path += piece;
+    for (std::string_view piece; pieces.next(piece);) path.append(piece);
     return inOneLine(path);
-  }
-  static std::string inOneLine(std::string text) {
-    for (char& c : text) c = isBlank(c) ? ' ' : c;
-    return text;
   }
   /// In the largest unit that says it exactly.
   std::string cutoff() const {
     constexpr std::int64_t minute = 60, hour = 60 * minute;
     const std::int64_t ms = greater<std::int64_t>(lesser(options_.cutoffMs, 365 * dayMs), 1'000);
     const std::int64_t seconds = (ms + 999) / 1'000;
-    if (seconds % hour == 0) return std::to_string(seconds / hour) + " h";
-    return seconds % minute == 0 ? std::to_string(seconds / minute) + " min"
-                                 : std::to_string(seconds) + " s";
+    const bool hours = seconds % hour == 0, minutes = seconds % minute == 0;
+    Fixed<32> text;
+    writeInteger(text, seconds / (hours ? hour : minutes ? minute : 1));
+    text.add(hours ? " h" : minutes ? " min" : " s");
+    return std::string(text.view());
   }
 
   const Options& options_;
+  const bool stores_;
+  std::string text_;
 };
 
 using Rows = std::vector<DataInventory::Row>;
 
+inline void addRow(Rows& rows, std::initializer_list<std::string_view> field, std::string_view when,
+                   std::string_view purpose, bool personal) {
+  DataInventory::Row& row = rows.emplace_back();
+  append(row.field, field);
+  row.when = when;
+  row.purpose = purpose;
+  row.personal = personal;
+}
+
 /// Of the encoder's table, what these options give.
-inline Rows ownRows(const Options& options, bool stores) {
+inline void addOwnRows(Rows& rows, const Options& options, bool stores) {
   const bool hasFile = stores && options.storage == nullptr;
-  Rows rows;
   for (std::size_t i = 0; i < fieldCount; ++i) {
     const auto field = static_cast<Field>(i);
     const FieldRule& rule = fieldRules[i];
@@ -7475,79 +7486,74 @@ inline Rows ownRows(const Options& options, bool stores) {
     const bool kept = rule.when == onDevice || remembered;
     const std::string_view when = !kept ? rule.when : stores ? onDevice : inExport;
     const bool ofError = field == Field::message || field == Field::stack;
-    rows.push_back({(ofError ? "payload." : "") + std::string(nameOf(field)), std::string(when),
-                    std::string(rule.purpose), rule.personal});
+    addRow(rows, {ofError ? "payload." : "", nameOf(field)}, when, rule.purpose, rule.personal);
   }
-  return rows;
 }
 
 inline void addCatalogue(Rows& rows, const Catalogue& catalogue) {
   for (std::size_t i = 0; catalogue.events != nullptr && i < catalogue.count; ++i) {
     const DeclaredEvent& event = catalogue.events[i];
-    const std::string name(event.name.view());
-    const bool ofUser = name == "props";
-    rows.push_back(
-        {name, ofUser ? "init, props" : "events, views", std::string(event.purpose.view()), false});
+    const bool ofUser = event.name.view() == "props";
+    const char* const when = ofUser ? "init, props" : "events, views";
+    addRow(rows, {event.name}, when, event.purpose, false);
     for (std::size_t k = 0; event.properties != nullptr && k < event.count; ++k) {
       const DeclaredProperty& property = event.properties[k];
-      rows.push_back({name + '.' + std::string(property.name.view()), rows.back().when,
-                      std::string(property.purpose.view()), ofUser});
+      addRow(rows, {event.name, ".", property.name}, when, property.purpose, ofUser);
     }
   }
 }
 
 /// As plain text in Markdown, one line of it if it is for a table.
-inline std::string markdownOf(std::string_view text, bool inTable) {
+inline void addMarkdown(std::string& to, std::string_view text, bool inTable) {
   constexpr CharacterSet marks("\\`*_[]<>|#&~$");
-  std::string result;
   for (const char c : text) {
-    if (inTable && isBlank(c)) {
-      result += ' ';
-    } else {
-      if (marks.has(c)) result += '\\';
-      result += c;
-    }
+    const bool blank = inTable && isBlank(c);
+    if (marks.has(c)) to += '\\';
+    to += blank ? ' ' : c;
   }
-  return result;
 }
 
 }  // namespace detail
 
 NUCLEUS_INLINE DataInventory dataInventory(const Options& options) {
-  const detail::Policy policy(options);
-  detail::Rows rows = detail::ownRows(options, policy.stores());
+  detail::Policy policy(options);
+  const auto rows = std::make_shared<detail::Rows>();
   DataInventory inventory;
-  inventory.ownRows_ = rows.size();
-  detail::addCatalogue(rows, options.catalogue);
-  inventory.count_ = rows.size();
+  detail::addOwnRows(*rows, options, policy.stores());
+  inventory.ownRows_ = rows->size();
+  detail::addCatalogue(*rows, options.catalogue);
+  inventory.count_ = rows->size();
   inventory.policy_ = policy.text();
-  inventory.rows_.reset(new DataInventory::Row[rows.size()],
-                        std::default_delete<DataInventory::Row[]>());
-  for (std::size_t i = 0; i < rows.size(); ++i) inventory.rows_.get()[i] = std::move(rows[i]);
+  inventory.rows_ = {rows, rows->data()};
   return inventory;
 }
 NUCLEUS_INLINE std::string DataInventory::markdown() const {
-  std::string text = detail::markdownOf(policy_, false) + '\n';
+  std::string text;
+  detail::addMarkdown(text, policy_, false);
+  text += '\n';
   if (ownRows_ != 0) text += "\n| field | when | purpose | personal |\n|---|---|---|---|\n";
   for (const Row& row : *this) {
     const auto index = static_cast<std::size_t>(&row - begin());
     if (index == ownRows_) text += "\n| event | when | purpose |\n|---|---|---|\n";
-    for (const std::string& cell : {row.field, row.when, row.purpose}) {
-      text += "| " + detail::markdownOf(cell, true) + ' ';
+    for (const std::string* cell : {&row.field, &row.when, &row.purpose}) {
+      text += "| ";
+      detail::addMarkdown(text, *cell, true);
+      text += ' ';
     }
     text += index >= ownRows_ ? "|\n" : row.personal ? "| yes |\n" : "| no |\n";
   }
   return text;
 }
 NUCLEUS_INLINE std::string DataInventory::json() const {
-  std::string text = "{\"policy\":" + detail::jsonOf(policy_) + ",\"rows\":[";
+  std::string text;
+  detail::append(text, {"{\"policy\":", detail::jsonOf(policy_), ",\"rows\":["});
   for (const Row& row : *this) {
-    if (&row != begin()) text += ',';
-    text += "{\"field\":" + detail::jsonOf(row.field) + ",\"when\":" + detail::jsonOf(row.when) +
-            ",\"purpose\":" + detail::jsonOf(row.purpose) +
-            (row.personal ? ",\"personal\":true}" : ",\"personal\":false}");
+    detail::append(
+        text, {&row == begin() ? "{\"field\":" : ",{\"field\":", detail::jsonOf(row.field),
+               ",\"when\":", detail::jsonOf(row.when), ",\"purpose\":", detail::jsonOf(row.purpose),
+               ",\"personal\":", row.personal ? "true}" : "false}"});
   }
-  return text + "]}";
+  return text += "]}";
 }
 
 NUCLEUS_INLINE std::shared_ptr<Storage> fileStorage(std::string path) {

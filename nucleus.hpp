@@ -5118,10 +5118,7 @@ class Signal {
 };
 class Thread {
  public:
-  template <class Body>
-  bool start(Body&&) {
-    return false;
-  }
+  bool start(void (*)(void*), void*) { return false; }
   void join() {}
   void detach() {}
 };
@@ -5165,12 +5162,10 @@ class Signal {
 };
 class Thread {
  public:
-  template <class Body>
-  bool start(Body body) {
-    auto owned = std::make_unique<Body>(std::move(body));
-    handle_ =
-        reinterpret_cast<void*>(_beginthreadex(nullptr, 0, run<Body>, owned.get(), 0, nullptr));
-    if (handle_ != nullptr) owned.release();
+  bool start(void (*body)(void*), void* of) {
+    body_ = body;
+    of_ = of;
+    handle_ = reinterpret_cast<void*>(_beginthreadex(nullptr, 0, run, this, 0, nullptr));
     return handle_ != nullptr;
   }
   void join() {
@@ -5180,11 +5175,13 @@ class Thread {
   void detach() { CloseHandle(handle_); }
 
  private:
-  template <class Body>
-  static unsigned __stdcall run(void* body) {
-    (*std::unique_ptr<Body>(static_cast<Body*>(body)))();
+  static unsigned __stdcall run(void* thread) {
+    const auto* const self = static_cast<Thread*>(thread);
+    self->body_(self->of_);
     return 0;
   }
+  void (*body_)(void*) = nullptr;
+  void* of_ = nullptr;
   void* handle_ = nullptr;
 };
 
@@ -5246,26 +5243,27 @@ class Signal {
 class Thread {
  public:
   /// With all signals blocked: they are for the host's threads.
-  template <class Body>
-  bool start(Body body) {
-    auto owned = std::make_unique<Body>(std::move(body));
+  bool start(void (*body)(void*), void* of) {
+    body_ = body;
+    of_ = of;
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    const bool started = pthread_create(&thread_, nullptr, run<Body>, owned.get()) == 0;
+    const bool started = pthread_create(&thread_, nullptr, run, this) == 0;
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (started) owned.release();
     return started;
   }
   void join() { pthread_join(thread_, nullptr); }
   void detach() { pthread_detach(thread_); }
 
  private:
-  template <class Body>
-  static void* run(void* body) {
-    (*std::unique_ptr<Body>(static_cast<Body*>(body)))();
+  static void* run(void* thread) {
+    const auto* const self = static_cast<Thread*>(thread);
+    self->body_(self->of_);
     return nullptr;
   }
+  void (*body_)(void*) = nullptr;
+  void* of_ = nullptr;
   pthread_t thread_ = {};
 };
 
@@ -5566,12 +5564,6 @@ inline std::string systemMachineId() {
 }
 
 #endif
-
-class SystemClock : public Clock {
- public:
-  std::int64_t wallMs() override { return systemWallMs(); }
-  std::int64_t steadyMs() override { return systemSteadyMs(); }
-};
 
 inline std::string environment(const char* name) {
   std::string value;
@@ -6080,20 +6072,23 @@ const Declared* findNamed(const Declared* first, std::size_t count, std::string_
 
 /// The engine behind its lock, and what time it is.
 struct Desk {
-  Desk(const Setup& setup, Arena& arena, Notices& notices, std::shared_ptr<Clock> hostClock)
-      : engine(setup, arena, notices), clock(std::move(hostClock)), startMs(clock->steadyMs()) {}
+  Desk(Setup setup, Arena& arena, Notices& notices, Clock* hostClock)
+      : engine(std::move(setup), arena, notices), clock(hostClock), startMs(steadyMs()) {}
 
   Engine engine;
   Mutex mutex;
-  const std::shared_ptr<Clock> clock;
+  Clock* const clock;  // null: the system's
   const std::int64_t startMs;
 
   /// Steady time counts from the start of the client.
   Moment now() const {
-    const auto steady = static_cast<std::uint64_t>(clock->steadyMs());
-    return {clock->wallMs(),
+    const auto steady = static_cast<std::uint64_t>(steadyMs());
+    return {clock != nullptr ? clock->wallMs() : systemWallMs(),
             static_cast<std::int64_t>(steady - static_cast<std::uint64_t>(startMs))};
   }
+
+ private:
+  std::int64_t steadyMs() const { return clock != nullptr ? clock->steadyMs() : systemSteadyMs(); }
 };
 
 /// The host's storage, which may throw.
@@ -6611,11 +6606,12 @@ enum class Phase : unsigned char {
 
 class Core : public std::enable_shared_from_this<Core> {
  public:
-  explicit Core(Options options)
-      : options_(complete(std::move(options))), checked_(options_, notices_), memory_(allocate()),
+  explicit Core(Options&& options)
+      : options_(std::move(options)), checked_(options_, notices_), memory_(allocate()),
         arena_(memory(), memory() == nullptr ? 0 : memoryBytes()),
-        desk_(setup(), arena_, notices_, options_.clock),
+        desk_(setup(), arena_, notices_, options_.clock.get()),
         disk_(desk_, chooseStorage(), arena_.buffer(checked_.limits.scratchBytes())) {
+    if (!options_.entropy) options_.entropy = systemEntropy;
     if (options_.onCustomData) {
       engine_.customData.reserve(hostMemory() ? checked_.limits.maxEventBytes : 64u << 10);
       customData_.reserve(engine_.customData.capacity());
@@ -6647,8 +6643,17 @@ class Core : public std::enable_shared_from_this<Core> {
 
   // ---- what is tracked ----
 
-  Outcome accept(const Event& event) {
-    return take(event, [&](Moment at) { return engine_.accept(event, at); });
+  /// Checks what the host gives, and hands it to the engine. `userId`, `overwrite`: of those types.
+  Outcome accept(const Event& event, std::string_view userId = {}, bool overwrite = false) {
+    const auto self = options_.filter ? shared_from_this() : nullptr;  // it may end the client
+    const Outcome state = usable();
+    if (state != Outcome::ok) return state;
+    if (!isNameRight(event)) {
+      return isReserved(event.name) ? Outcome::reservedName : Outcome::invalidName;
+    }
+    if (!isDeclared(event)) return Outcome::unknownEvent;
+    if (!passesFilter(event)) return Outcome::filtered;
+    return run(event, userId, overwrite);
   }
   Outcome accept(const std::exception& error) {
     const auto report = [&] {
@@ -6658,13 +6663,6 @@ class Core : public std::enable_shared_from_this<Core> {
       return accept({Type::error, std::string_view(name).substr(0, 256), {}, Text(message), {}});
     };
     return attempt(report, Outcome::tooLarge);
-  }
-  Outcome setUserId(std::string_view id) {
-    return take({Type::userId}, [&](Moment at) { return engine_.setUserId(id, at); });
-  }
-  Outcome setProps(Properties properties, bool overwrite) {
-    return take({Type::props, {}, properties},
-                [&](Moment at) { return engine_.setProps(properties, overwrite, at); });
   }
 
   // ---- consent ----
@@ -6793,11 +6791,6 @@ class Core : public std::enable_shared_from_this<Core> {
  private:
   // ---- the start ----
 
-  static Options complete(Options options) {
-    if (options.clock == nullptr) options.clock = std::make_shared<SystemClock>();
-    if (!options.entropy) options.entropy = systemEntropy;
-    return options;
-  }
   bool hostMemory() const { return options_.memory.data != nullptr; }
   std::unique_ptr<char, Free> allocate() {
     const std::size_t bytes = hostMemory() ? 0 : Checked::need(checked_.limits);
@@ -6889,9 +6882,15 @@ class Core : public std::enable_shared_from_this<Core> {
   }
   void startWorker() {
     hasWorker_ = true;
-    const auto body = [self = shared_from_this()] { self->work(); };
-    hasWorker_ = attempt([&] { return worker_.start(body); }, false);
-    if (!hasWorker_) note(Notice::noThread);
+    self_ = shared_from_this();
+    hasWorker_ = worker_.start(runWorker, this);
+    if (hasWorker_) return;
+    self_.reset();
+    note(Notice::noThread);
+  }
+  static void runWorker(void* core) {
+    const auto self = std::move(static_cast<Core*>(core)->self_);  // until it returns
+    self->work();
   }
 
   // ---- callers ----
@@ -6952,40 +6951,30 @@ class Core : public std::enable_shared_from_this<Core> {
     }
     return true;
   }
-  /// Checks what the host gives, and has `action` hand it to the engine.
-  template <class Action>
-  Outcome take(const Event& event, Action&& action) {
-    const auto self = options_.filter ? shared_from_this() : nullptr;  // it may end the client
-    const Outcome state = usable();
-    if (state != Outcome::ok) return state;
-    if (!isNameRight(event)) {
-      return isReserved(event.name) ? Outcome::reservedName : Outcome::invalidName;
-    }
-    if (!isDeclared(event)) return Outcome::unknownEvent;
-    if (!passesFilter(event)) return Outcome::filtered;
-    return run(action, event.type == Type::error);
-  }
   bool passesFilter(const Event& event) {
     if (!options_.filter || event.type == Type::init || isInFilter()) return true;
     const std::string_view type = typeNames[static_cast<std::size_t>(event.type)];
-    const auto ask = [&] { return options_.filter(type, event.name, event.properties); };
-    const bool passes = inside("filter", false, ask, &options_.filter);
+    bool passes = false;
+    const auto ask = [&] { passes = options_.filter(type, event.name, event.properties); };
+    inside("filter", ask, &options_.filter);
     if (isEndWanted()) shutdown(0);
     return passes;
   }
   /// Wakes the worker if it would sleep too long, and writes what must be written at once.
-  template <class Action>
-  Outcome run(Action&& action, bool urgent) {
+  Outcome run(const Event& event, std::string_view userId, bool overwrite) {
     const Moment at = now();
+    const Type type = event.type;
     Outcome outcome;
     {
       Lock lock(mutex_);
       if (phase_ != Phase::running) return Outcome::shutDown;
-      outcome = action(at);
+      outcome = type == Type::userId  ? engine_.setUserId(userId, at)
+                : type == Type::props ? engine_.setProps(event.properties, overwrite, at)
+                                      : engine_.accept(event, at);
       if (sleepsUntilMs_ > dueMs()) wakeWorker();
     }
     const bool changed = outcome == Outcome::ok || outcome == Outcome::personalData;
-    if (changed && (urgent || checked_.limits.cacheDelayMs == 0)) {
+    if (changed && (type == Type::error || checked_.limits.cacheDelayMs == 0)) {
       withFile([this] { return disk_.store(false); });
     }
     return outcome;
@@ -7058,7 +7047,7 @@ class Core : public std::enable_shared_from_this<Core> {
     const Request request(post);
     Response response;
     if (!request.cancelled()) {
-      response = inside("transport", Response(), [&] { return options_.transport(request); });
+      inside("transport", [&] { response = options_.transport(request); });
     }
     Lock lock(mutex_);
     if (phase_ < Phase::stopped) engine_.settle(*post, response, now()), answered();
@@ -7106,10 +7095,10 @@ class Core : public std::enable_shared_from_this<Core> {
   void tellHost() {
     Fixed<64> version;
     if (takeVersion(version)) {
-      inside("onUpdate", false, [&] { return options_.onUpdate(version.view()), true; });
+      inside("onUpdate", [&] { options_.onUpdate(version.view()); });
     }
     if (takeData()) {
-      inside("onCustomData", false, [&] { return options_.onCustomData(customData_), true; });
+      inside("onCustomData", [&] { options_.onCustomData(customData_); });
     }
     Fixed<256> message;
     Diagnostic diagnostic = {};
@@ -7153,25 +7142,17 @@ class Core : public std::enable_shared_from_this<Core> {
       std::fwrite(line.data(), 1, line.size(), stderr);
     }
     if (options_.onDiagnostic) {
-      inside("onDiagnostic", false, [&] { return options_.onDiagnostic(diagnostic), true; });
+      inside("onDiagnostic", [&] { options_.onDiagnostic(diagnostic); });
     }
   }
   /// Calls the host, with no lock held. What it throws ends here.
-  template <class Result, class Action>
-  Result inside(std::string_view name, Result otherwise, Action&& action,
-                const void* owner = nullptr) {
+  template <class Action>
+  void inside(std::string_view name, Action&& action, const void* owner = nullptr) {
     const Callback callback = {owner == nullptr ? this : owner, innermostCallback()};
     innermostCallback() = &callback;
-    bool returned = false;
-    const auto guarded = [&] {
-      Result result = action();
-      returned = true;
-      return result;
-    };
-    Result result = attempt(guarded, std::move(otherwise));
+    const bool returned = attempt([&] { return action(), true; }, false);
     innermostCallback() = callback.outer;
     if (!returned) note(Notice::callbackThrew, name);
-    return result;
   }
 
   // ---- waiting; the lock is held ----
@@ -7308,6 +7289,7 @@ class Core : public std::enable_shared_from_this<Core> {
   std::shared_ptr<std::atomic<unsigned>> epoch_ = std::make_shared<std::atomic<unsigned>>(1u);
   Signal wake_, settled_;
   Thread worker_;
+  std::shared_ptr<Core> self_;  // on the way to the worker
   std::atomic<Phase> phase_{Phase::running};
   std::atomic<bool> ending_{false};    // somebody brings the end about
   std::atomic<bool> tracking_{false};  // as the engine has it
@@ -7627,10 +7609,10 @@ NUCLEUS_INLINE Outcome Client::trackError(const std::exception& error) noexcept 
   return core_ ? core_->accept(error) : coreless_;
 }
 NUCLEUS_INLINE Outcome Client::setUserId(Text id) noexcept {
-  return core_ ? core_->setUserId(id) : coreless_;
+  return core_ ? core_->accept({detail::Type::userId}, id) : coreless_;
 }
 NUCLEUS_INLINE Outcome Client::setProps(Properties properties, bool overwrite) noexcept {
-  return core_ ? core_->setProps(properties, overwrite) : coreless_;
+  return core_ ? core_->accept({detail::Type::props, {}, properties}, {}, overwrite) : coreless_;
 }
 NUCLEUS_INLINE Outcome Client::identify(Text id, Properties properties) noexcept {
   const Outcome outcome = setUserId(id);

@@ -3375,12 +3375,20 @@ struct Post {
   bool cancelled() const { return currentEpoch->load() != epoch; }
 };
 
-/// The server's answer, as far as it can be understood.
+/// The server's answer, as far as it can be understood. It borrows.
 struct Answer {
   bool understood = false;
   bool confirmed = false;
   Fixed<64> anonId, latestVersion;
+  std::string_view reportedIds;  // an array
   std::string_view customData;
+
+  void forget() {
+    confirmed = false;
+    anonId.clear();
+    latestVersion.clear();
+    reportedIds = customData = {};
+  }
 };
 
 inline bool isVersion(std::string_view text) {
@@ -3412,55 +3420,57 @@ inline bool isNewer(std::string_view candidate, std::string_view version) {
   return false;
 }
 
-/// Calls `named` with every id of an array: plain integers, also as strings.
-template <class Named>
-void readIds(JsonReader& reader, Named&& named) {
-  std::string_view text;
-  std::uint64_t id = 0;
-  reader.enter('[');
-  while (reader.next(']')) {
-    const char first = reader.peek();
-    if (first == '"') reader.string(text);
-    else if (first == '-' || isDigit(first)) reader.number(text);
-    else reader.skip(), text = {};
-    if (readUnsigned(text, id)) named(id);
-  }
-}
-
-template <class Named>
-void readAnswerField(JsonReader& reader, std::string_view name, Answer& answer, Named&& named) {
-  const char first = reader.peek();
-  const char* const begin = reader.position();
-  std::string_view text;
-  if (first == '[' && sameString(name, "reportedIds")) return readIds(reader, named);
-  if (first == '"' && sameString(name, "anonId")) {
-    if (reader.string(text)) answer.anonId.clear(), readString(text, answer.anonId);
-    if (answer.anonId.full() || !isIdentifier(answer.anonId.view())) answer.anonId.clear();
-  } else if (first == '"' && sameString(name, "latestVersion")) {
-    if (reader.string(text)) answer.latestVersion.clear(), readString(text, answer.latestVersion);
-    if (answer.latestVersion.full() || !isVersion(answer.latestVersion.view())) {
-      answer.latestVersion.clear();
+/// The ids in an array: plain integers, also as strings.
+class ReportedIds {
+ public:
+  explicit ReportedIds(std::string_view array) : reader_(array) { reader_.enter('['); }
+  bool next(std::uint64_t& id) {
+    while (reader_.next(']')) {
+      const char first = reader_.peek();
+      std::string_view text;
+      if (first == '"') reader_.string(text);
+      else if (first == '-' || isDigit(first)) reader_.number(text);
+      else reader_.skip();
+      if (readUnsigned(text, id)) return true;
     }
-  } else {
-    reader.skip();
-    text = {begin, static_cast<std::size_t>(reader.position() - begin)};
-    if (sameString(name, "confirmation")) answer.confirmed = text == "true";
-    if (sameString(name, "customData") && text.size() <= 64 << 10) answer.customData = text;
+    return false;
   }
+
+ private:
+  JsonReader reader_;
+};
+
+inline void copyString(Buffer& to, std::string_view json, bool (*isRight)(std::string_view)) {
+  to.clear();
+  readString(json.substr(1, json.size() - 2), to);
+  if (to.full() || !isRight(to.view())) to.clear();
 }
 
-/// Reads an answer and calls `named` with every id it names: only once it is known to be whole.
-template <class Named>
-void readAnswer(std::string_view text, Answer& answer, Named&& named,
-                std::size_t mostBytes = 1 << 20) {
+inline void readAnswerField(std::string_view name, std::string_view json, Answer& answer) {
+  const bool string = json[0] == '"';
+  if (json[0] == '[' && sameString(name, "reportedIds")) answer.reportedIds = json;
+  if (string && sameString(name, "anonId")) copyString(answer.anonId, json, isIdentifier);
+  if (string && sameString(name, "latestVersion")) {
+    copyString(answer.latestVersion, json, isVersion);
+  }
+  if (sameString(name, "confirmation")) answer.confirmed = json == "true";
+  if (sameString(name, "customData") && json.size() <= 64 << 10) answer.customData = json;
+}
+
+/// Reads an answer, if it is whole.
+inline void readAnswer(std::string_view text, Answer& answer, std::size_t mostBytes = 1 << 20) {
   if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
-  if (text.size() > mostBytes || !isJson(text)) return;
   JsonReader reader(text);
-  if (reader.peek() != '{') return;
   std::string_view name;
-  answer.understood = true;
-  reader.enter('{');
-  while (reader.nextName(name)) readAnswerField(reader, name, answer, named);
+  if (text.size() > mostBytes || !reader.enter('{')) return;
+  while (reader.nextName(name)) {
+    reader.peek();
+    const char* const begin = reader.position();
+    if (!reader.skip()) break;
+    readAnswerField(name, {begin, static_cast<std::size_t>(reader.position() - begin)}, answer);
+  }
+  answer.understood = reader.finished();
+  if (!answer.understood) answer.forget();
 }
 
 /// Days from 1970-01-01 in the proleptic Gregorian calendar.
@@ -3980,10 +3990,9 @@ class Engine {
     if (response.status == Response::pending().status) return;
     const bool good = response.status >= 200 && response.status < 300;
     Answer answer;
-    if (good) {
-      const auto name = [&](std::uint64_t id) { post.ids.name(id); };
-      readAnswer(response.body, answer, name, limits_.answerBytes());
-    }
+    if (good) readAnswer(response.body, answer, limits_.answerBytes());
+    ReportedIds ids(answer.reportedIds);
+    for (std::uint64_t id = 0; ids.next(id);) post.ids.name(id);
     if (answer.confirmed && !setup_.webSocket) post.ids.nameAll();
     if (current) adopt(answer, now);
     const std::size_t removed = dropNamed(post);
@@ -4004,7 +4013,9 @@ class Engine {
       others.clear();
       others.add(id, id);
     };
-    readAnswer(message, answer, name, limits_.answerBytes());
+    readAnswer(message, answer, limits_.answerBytes());
+    ReportedIds ids(answer.reportedIds);
+    for (std::uint64_t id = 0; ids.next(id);) name(id);
     adopt(answer, now);
     acknowledge(others);
     if (post_ != nullptr && !post_->cancelled()) dropNamed(*post_);

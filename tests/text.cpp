@@ -236,14 +236,16 @@ std::string repeat(std::string_view text, std::size_t count) {
 Ids idsIn(std::string_view answer) {
   Ids ids;
   Answer rest;
-  readAnswer(answer, rest, [&](std::uint64_t id) { ids.push_back(id); });
+  readAnswer(answer, rest);
+  nucleus::detail::ReportedIds named(rest.reportedIds);
+  for (std::uint64_t id = 0; named.next(id);) ids.push_back(id);
   return ids;
 }
 
 template <class Read>
 std::string answered(std::string_view text, Read&& read) {
   Answer answer;
-  readAnswer(text, answer, [](std::uint64_t) {});
+  readAnswer(text, answer);
   return std::string(read(answer));
 }
 
@@ -825,11 +827,10 @@ TEST_CASE("a part of an answer names nothing") {
   CHECK(idsIn(good) == Ids{11, 12, 13});
   for (std::size_t size = 0; size < good.size(); ++size) {
     Answer answer;
-    bool named = false;
-    readAnswer({good.data(), size}, answer, [&](std::uint64_t) { named = true; });
+    readAnswer({good.data(), size}, answer);
     CAPTURE(size);
-    CHECK_FALSE((named || answer.understood || answer.confirmed || !answer.anonId.empty() ||
-                 !answer.latestVersion.empty()));
+    CHECK_FALSE((!answer.reportedIds.empty() || answer.understood || answer.confirmed ||
+                 !answer.anonId.empty() || !answer.latestVersion.empty()));
   }
 }
 
@@ -923,7 +924,7 @@ TEST_CASE("only confirmation:true confirms") {
                          Row{"1", false}, Row{"\"true\"", false}, Row{"null", false},
                          Row{"[true]", false}, Row{"{\"confirmation\":true}", false}}) {
     Answer answer;
-    readAnswer("{\"confirmation\":" + std::string(row.json) + "}", answer, [](std::uint64_t) {});
+    readAnswer("{\"confirmation\":" + std::string(row.json) + "}", answer);
     CAPTURE(row.json);
     CHECK(answer.understood);
     CHECK(answer.confirmed == row.confirmed);

@@ -3313,7 +3313,7 @@ class Held {
     for (const Entry& entry : events) {
       if (!gone_.contains(entry.id)) events[kept++] = entry;
     }
-    events.resize(kept);
+    while (events.size() > kept) events.pop_back();
     gone_.clear();
   }
 
@@ -3636,7 +3636,7 @@ enum class Notice : unsigned char {
 
 struct NoticeRule {
   Severity severity;
-  std::string_view code, message;  // a detail may follow the message
+  char code[18], message[92];  // a detail may follow the message; no pointers to be relocated
 };
 
 constexpr NoticeRule noticeRules[] = {
@@ -3786,7 +3786,8 @@ class Arena {
 
 /// What the host decided, checked and completed.
 struct Setup {
-  std::string appId, url, deviceId, anonId, anonymizeKey;
+  std::string_view appId, deviceId, anonId, anonymizeKey;  // the options outlive it
+  std::string url;
   Redaction redaction = Redaction::all;
   Limits limits;
   bool webSocket = false, canSend = false, remember = false, tellsUpdate = false;
@@ -6656,7 +6657,7 @@ class Core : public std::enable_shared_from_this<Core> {
 
   /// Checks what the host gives, and hands it to the engine. `userId`, `overwrite`: of those types.
   Outcome accept(const Event& event, std::string_view userId = {}, bool overwrite = false) {
-    const auto self = options_.filter ? shared_from_this() : nullptr;  // it may end the client
+    const auto self = options_.filter ? weak_from_this().lock() : nullptr;  // it may end the client
     const Outcome state = usable();
     if (state != Outcome::ok) return state;
     if (!isNameRight(event)) {
@@ -6825,9 +6826,10 @@ class Core : public std::enable_shared_from_this<Core> {
     setup.url = trackUrl(options_.endpoint, options_.appId);
     setup.redaction =
         options_.personalData == PersonalData::redact ? Redaction::all : Redaction::none;
-    if (!isRefusedId(options_.deviceId)) setup.deviceId = options_.deviceId.substr(0, 64);
+    if (!isRefusedId(options_.deviceId))
+      setup.deviceId = std::string_view(options_.deviceId).substr(0, 64);
     const bool good = isIdentifier(options_.anonId) && !isRefusedId(options_.anonId);
-    setup.anonId = good ? options_.anonId : std::string();
+    if (good) setup.anonId = options_.anonId;
     if (options_.anonymizeKey.size() >= leastKey) setup.anonymizeKey = options_.anonymizeKey;
     setup.refusesPersonalUsers =
         options_.personalData == PersonalData::redact || !options_.anonymizeKey.empty();
@@ -6893,7 +6895,7 @@ class Core : public std::enable_shared_from_this<Core> {
   }
   void startWorker() {
     hasWorker_ = true;
-    self_ = shared_from_this();
+    self_ = weak_from_this().lock();
     hasWorker_ = worker_.start(runWorker, this);
     if (hasWorker_) return;
     self_.reset();

@@ -5432,7 +5432,7 @@ inline std::string systemLocale() {
   for (const char* name : {"LC_ALL", "LC_MESSAGES", "LANG"}) {
     std::string locale;
     readEnvironment(name, locale);
-    locale.erase(lesser(locale.find_first_of(".@"), locale.size()));
+    locale.resize(lesser(std::string_view(locale).find_first_of(".@"), locale.size()));
     for (char& c : locale) c = c == '_' ? '-' : c;
     if (locale.size() > 1 && locale != "POSIX") return locale;
   }
@@ -5444,8 +5444,8 @@ inline std::string systemVersion() {
 #else
   utsname name = {};
   if (uname(&name) != 0) return {};
-  const std::string release = name.release;
-  return release.substr(0, release.find_first_not_of("0123456789."));
+  const std::string_view release = name.release;
+  return std::string(release.substr(0, release.find_first_not_of("0123456789.")));
 #endif
 }
 inline std::uint64_t systemRamBytes() {
@@ -5569,8 +5569,10 @@ inline std::string systemMachineId() {
 inline std::string systemMachineId() {
   for (const char* path : {"/etc/machine-id", "/var/lib/dbus/machine-id"}) {
     const std::string id = firstLineOf(path);
-    const bool hex = id.find_first_not_of("0123456789abcdef") == std::string::npos;
-    if (id.size() == 32 && hex && id.find_first_not_of('0') != std::string::npos) return id;
+    const std::string_view text = id;
+    const bool hex = text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+    const bool zero = text.find_first_not_of("0") == std::string_view::npos;
+    if (id.size() == 32 && hex && !zero) return id;
   }
   return {};
 }
@@ -5583,8 +5585,19 @@ inline std::string environment(const char* name) {
   return value;
 }
 
-inline std::string joinPath(const std::string& folder, const std::string& name) {
-  return folder.empty() ? std::string() : folder + '/' + name;
+/// One after the other.
+inline void addAll(std::string& to, std::initializer_list<std::string_view> parts) {
+  for (const std::string_view part : parts) to.append(part.data(), part.size());
+}
+inline std::string joined(std::initializer_list<std::string_view> parts) {
+  std::string text;
+  addAll(text, parts);
+  return text;
+}
+
+/// `name` begins with the separator.
+inline std::string joinPath(std::string_view folder, std::string_view name) {
+  return folder.empty() ? std::string() : joined({folder, name});
 }
 
 /// Where the system keeps the data of a user's programs; "" where it has no such place.
@@ -5594,10 +5607,10 @@ inline std::string userDataFolder() {
 #elif defined(_WIN32)
   return environment("LOCALAPPDATA");
 #elif defined(__APPLE__)
-  return joinPath(environment("HOME"), "Library/Application Support");
+  return joinPath(environment("HOME"), "/Library/Application Support");
 #else
   const std::string data = environment("XDG_DATA_HOME");
-  return !data.empty() && data[0] == '/' ? data : joinPath(environment("HOME"), ".local/share");
+  return !data.empty() && data[0] == '/' ? data : joinPath(environment("HOME"), "/.local/share");
 #endif
 }
 
@@ -5848,7 +5861,8 @@ class File {
 class FileStorage : public Storage {
  public:
   explicit FileStorage(const std::string& path)
-      : path_(toPath(path)), twinPath_(toPath(path + ".tmp")), folder_(toPath(folderOf(path))) {
+      : path_(toPath(path)), twinPath_(toPath(joined({path, ".tmp"}))),
+        folder_(toPath(folderOf(path))) {
     watchForks();
   }
 
@@ -5906,9 +5920,9 @@ class FileStorage : public Storage {
   }
 
  private:
-  static std::string folderOf(const std::string& path) {
+  static std::string folderOf(std::string_view path) {
     const std::size_t slash = path.rfind('/');
-    return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+    return std::string(slash == std::string_view::npos ? "." : path.substr(0, slash + 1));
   }
   bool isHeld() const { return held_ && file_.isOpen(); }
   /// The file is ours and locked by us, or there is none.
@@ -6032,24 +6046,20 @@ class Checked {
   Notices& notices_;
 };
 
-/// What stands before "://", in lower case; "" where there is none.
-inline std::string schemeOf(const std::string& endpoint) {
+/// Whether what stands before "://" is that.
+inline bool hasScheme(std::string_view endpoint, std::string_view scheme) {
   const std::size_t end = endpoint.find("://");
-  std::string scheme = endpoint.substr(0, end == std::string::npos ? 0 : end);
-  for (char& c : scheme) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return scheme;
+  return end != std::string_view::npos && isSameIgnoringCase(endpoint.substr(0, end), scheme);
 }
 
-inline bool isWebSocket(const std::string& endpoint) {
-  const std::string scheme = schemeOf(endpoint);
-  return scheme == "ws" || scheme == "wss";
+inline bool isWebSocket(std::string_view endpoint) {
+  return hasScheme(endpoint, "ws") || hasScheme(endpoint, "wss");
 }
 
 /// A connection that leaves this machine, and that anybody on the way can read.
-inline bool isPlain(const std::string& endpoint) {
-  const std::string scheme = schemeOf(endpoint);
-  if (scheme != "http" && scheme != "ws") return false;
-  std::string_view host = std::string_view(endpoint).substr(scheme.size() + 3);
+inline bool isPlain(std::string_view endpoint) {
+  if (!hasScheme(endpoint, "http") && !hasScheme(endpoint, "ws")) return false;
+  std::string_view host = endpoint.substr(endpoint.find("://") + 3);
   host = host.substr(0, host.find('/'));
   const std::size_t bracket = host.find(']');
   host = host.substr(0, host.find(':', bracket == std::string_view::npos ? 0 : bracket));
@@ -6058,9 +6068,9 @@ inline bool isPlain(const std::string& endpoint) {
   return !loopback && host != "localhost" && host != "[::1]";
 }
 
-inline std::string trackUrl(std::string endpoint, const std::string& appId) {
-  while (!endpoint.empty() && endpoint.back() == '/') endpoint.pop_back();
-  return endpoint + "/app/" + appId + "/track";
+inline std::string trackUrl(std::string_view endpoint, std::string_view appId) {
+  while (!endpoint.empty() && endpoint.back() == '/') endpoint.remove_suffix(1);
+  return joined({endpoint, "/app/", appId, "/track"});
 }
 
 inline bool isReserved(std::string_view name) {
@@ -6251,10 +6261,10 @@ class Disk {
     std::string json = engine_.exported(held, mirrored || !readable, desk_.now());
     Fixed<64> tail;
     writeText(tail, Field::consent, choice == Consent::notAsked ? "notAsked" : consentWord(choice));
-    json.append(tail.view());
-    if (!path.empty()) json.append(keyOf(Field::cacheFile)) += jsonOf(path);
-    json.append(keyOf(Field::complete));
-    return json += complete ? "true}" : "false}";
+    addAll(json, {tail.view()});
+    if (!path.empty()) addAll(json, {keyOf(Field::cacheFile), jsonOf(path)});
+    addAll(json, {keyOf(Field::complete), complete ? "true}" : "false}"});
+    return json;
   }
 
   // ---- erasure; what is wanted is said under the engine's lock alone ----
@@ -6670,7 +6680,7 @@ class Core : public std::enable_shared_from_this<Core> {
   Outcome accept(const std::exception& error) {
     const auto report = [&] {
       std::string name = exceptionName(error);
-      if (isReserved(name)) name.insert(0, "::");
+      if (isReserved(name)) name = joined({"::", name});
       const char* const message = error.what();
       return accept({Type::error, std::string_view(name).substr(0, 256), {}, Text(message), {}});
     };
@@ -6855,12 +6865,12 @@ class Core : public std::enable_shared_from_this<Core> {
     const Redaction ofText = engine_.setup().redaction;
     const Redaction ofVersion = redactionOf("version", ofText);
     Device& device = engine_.device;
-    const auto orElse = [](const std::string& given, const std::string& detected) {
+    const auto orElse = [](std::string_view given, std::string_view detected) {
       return given.empty() ? detected : given;
     };
     addRedacted(device.version, options_.version, ofVersion);
     addRedacted(device.locale, orElse(options_.locale, systemLocale()), ofText);
-    addRedacted(device.platform, orElse(options_.platform, std::string(systemName)), ofText);
+    addRedacted(device.platform, orElse(options_.platform, systemName), ofText);
     addRedacted(device.osVersion, orElse(options_.osVersion, systemVersion()), ofVersion);
     device.arch.add(systemArch);
     device.totalRamGb = (systemRamBytes() + (1u << 29)) >> 30;
@@ -7319,11 +7329,6 @@ class Core : public std::enable_shared_from_this<Core> {
 
 // ---- what the user is told ----
 
-/// One after the other.
-inline void append(std::string& to, std::initializer_list<std::string_view> parts) {
-  for (const std::string_view part : parts) to.append(part.data(), part.size());
-}
-
 inline std::string inOneLine(std::string_view text) {
   std::string line(text);
   for (char& c : line) c = isBlank(c) ? ' ' : c;
@@ -7358,7 +7363,7 @@ class Policy {
   }
 
  private:
-  void add(std::initializer_list<std::string_view> parts) { append(text_, parts); }
+  void add(std::initializer_list<std::string_view> parts) { addAll(text_, parts); }
   std::string host() const {
     std::string_view host = options_.endpoint;
     const std::size_t scheme = host.find("://");
@@ -7463,7 +7468,7 @@ using Rows = std::vector<DataInventory::Row>;
 inline void addRow(Rows& rows, std::initializer_list<std::string_view> field, std::string_view when,
                    std::string_view purpose, bool personal) {
   DataInventory::Row& row = rows.emplace_back();
-  append(row.field, field);
+  addAll(row.field, field);
   row.when = when;
   row.purpose = purpose;
   row.personal = personal;
@@ -7541,9 +7546,9 @@ NUCLEUS_INLINE std::string DataInventory::markdown() const {
 }
 NUCLEUS_INLINE std::string DataInventory::json() const {
   std::string text;
-  detail::append(text, {"{\"policy\":", detail::jsonOf(policy_), ",\"rows\":["});
+  detail::addAll(text, {"{\"policy\":", detail::jsonOf(policy_), ",\"rows\":["});
   for (const Row& row : *this) {
-    detail::append(
+    detail::addAll(
         text, {&row == begin() ? "{\"field\":" : ",{\"field\":", detail::jsonOf(row.field),
                ",\"when\":", detail::jsonOf(row.when), ",\"purpose\":", detail::jsonOf(row.purpose),
                ",\"personal\":", row.personal ? "true}" : "false}"});
@@ -7556,7 +7561,7 @@ NUCLEUS_INLINE std::shared_ptr<Storage> fileStorage(std::string path) {
 }
 NUCLEUS_INLINE std::string defaultCacheFile(Text appId) {
   if (!detail::isIdentifier(appId)) return {};
-  return detail::joinPath(detail::userDataFolder(), "nucleus/" + std::string(appId) + ".cache");
+  return detail::joinPath(detail::userDataFolder(), detail::joined({"/nucleus/", appId, ".cache"}));
 }
 
 NUCLEUS_INLINE std::string anonymize(Text identifier, Text key) {

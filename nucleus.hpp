@@ -6605,7 +6605,7 @@ class Uncaught {
       Reporter* const reporter = slot.exchange(nullptr);
       if (reporter == nullptr) continue;
       describeUncaught([reporter](const std::string& name, std::string_view message) {
-        reporter->accept({Type::error, std::string_view(name).substr(0, 256), {}, message, {}});
+        reporter->accept({{Type::error, std::string_view(name).substr(0, 256), {}, message, {}}});
       });
     }
     if (instance().previous_ != nullptr) instance().previous_();
@@ -6624,6 +6624,13 @@ enum class Phase : unsigned char {
   stopping,      // the worker, or who polls, is to return
   stopped,       // it has, or is left behind in the host's code: nothing of the host is used there
   closed
+};
+
+/// What the host calls with.
+struct Call {
+  Event event;
+  std::string_view userId = {};
+  bool overwrite = false;  // the user's properties
 };
 
 class Core : public std::enable_shared_from_this<Core> {
@@ -6665,8 +6672,9 @@ class Core : public std::enable_shared_from_this<Core> {
 
   // ---- what is tracked ----
 
-  /// Checks what the host gives, and hands it to the engine. `userId`, `overwrite`: of those types.
-  Outcome accept(const Event& event, std::string_view userId = {}, bool overwrite = false) {
+  /// Checks what the host gives, and hands it to the engine.
+  Outcome accept(const Call& call) {
+    const Event& event = call.event;
     const auto self = options_.filter ? weak_from_this().lock() : nullptr;  // it may end the client
     const Outcome state = usable();
     if (state != Outcome::ok) return state;
@@ -6675,14 +6683,14 @@ class Core : public std::enable_shared_from_this<Core> {
     }
     if (!isDeclared(event)) return Outcome::unknownEvent;
     if (!passesFilter(event)) return Outcome::filtered;
-    return run(event, userId, overwrite);
+    return run(call);
   }
   Outcome accept(const std::exception& error) {
     const auto report = [&] {
       std::string name = exceptionName(error);
       if (isReserved(name)) name = joined({"::", name});
       const char* const message = error.what();
-      return accept({Type::error, std::string_view(name).substr(0, 256), {}, Text(message), {}});
+      return accept({{Type::error, std::string_view(name).substr(0, 256), {}, Text(message), {}}});
     };
     return attempt(report, Outcome::tooLarge);
   }
@@ -6984,15 +6992,16 @@ class Core : public std::enable_shared_from_this<Core> {
     return passes;
   }
   /// Wakes the worker if it would sleep too long, and writes what must be written at once.
-  Outcome run(const Event& event, std::string_view userId, bool overwrite) {
+  Outcome run(const Call& call) {
     const Moment at = now();
+    const Event& event = call.event;
     const Type type = event.type;
     Outcome outcome;
     {
       Lock lock(mutex_);
       if (phase_ != Phase::running) return Outcome::shutDown;
-      outcome = type == Type::userId  ? engine_.setUserId(userId, at)
-                : type == Type::props ? engine_.setProps(event.properties, overwrite, at)
+      outcome = type == Type::userId  ? engine_.setUserId(call.userId, at)
+                : type == Type::props ? engine_.setProps(event.properties, call.overwrite, at)
                                       : engine_.accept(event, at);
       if (sleepsUntilMs_ > dueMs()) wakeWorker();
     }
@@ -7612,25 +7621,25 @@ NUCLEUS_INLINE Client::~Client() {
 }
 
 NUCLEUS_INLINE Outcome Client::track(Text name, Properties properties) noexcept {
-  return core_ ? core_->accept({detail::Type::event, name, properties}) : coreless_;
+  return core_ ? core_->accept({{detail::Type::event, name, properties}}) : coreless_;
 }
 NUCLEUS_INLINE Outcome Client::page(Text name, Properties properties) noexcept {
-  return core_ ? core_->accept({detail::Type::view, name, properties}) : coreless_;
+  return core_ ? core_->accept({{detail::Type::view, name, properties}}) : coreless_;
 }
 NUCLEUS_INLINE Outcome Client::screen(Text name, Properties properties) noexcept {
   return page(name, properties);
 }
 NUCLEUS_INLINE Outcome Client::trackError(Text name, Text message, Text stack) noexcept {
-  return core_ ? core_->accept({detail::Type::error, name, {}, message, stack}) : coreless_;
+  return core_ ? core_->accept({{detail::Type::error, name, {}, message, stack}}) : coreless_;
 }
 NUCLEUS_INLINE Outcome Client::trackError(const std::exception& error) noexcept {
   return core_ ? core_->accept(error) : coreless_;
 }
 NUCLEUS_INLINE Outcome Client::setUserId(Text id) noexcept {
-  return core_ ? core_->accept({detail::Type::userId}, id) : coreless_;
+  return core_ ? core_->accept({{detail::Type::userId}, id}) : coreless_;
 }
 NUCLEUS_INLINE Outcome Client::setProps(Properties properties, bool overwrite) noexcept {
-  return core_ ? core_->accept({detail::Type::props, {}, properties}, {}, overwrite) : coreless_;
+  return core_ ? core_->accept({{detail::Type::props, {}, properties}, {}, overwrite}) : coreless_;
 }
 NUCLEUS_INLINE Outcome Client::identify(Text id, Properties properties) noexcept {
   const Outcome outcome = setUserId(id);
@@ -7638,7 +7647,7 @@ NUCLEUS_INLINE Outcome Client::identify(Text id, Properties properties) noexcept
   return setProps(properties, true);
 }
 NUCLEUS_INLINE Outcome Client::startSession() noexcept {
-  return core_ ? core_->accept({detail::Type::init}) : coreless_;
+  return core_ ? core_->accept({{detail::Type::init}}) : coreless_;
 }
 
 using PropertyList = std::initializer_list<Property>;

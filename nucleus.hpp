@@ -3796,8 +3796,8 @@ struct Setup {
 
 class Engine {
  public:
-  Engine(Setup setup, Arena& arena, Notices& reports)
-      : notices(reports), setup_(std::move(setup)), limits_(setup_.limits),
+  Engine(const Setup& setup, Arena& arena, Notices& reports)
+      : notices(reports), setup_(setup), limits_(setup_.limits),
         queue_(arena.take(limits_.queueCapacity()), limits_.queueCapacity(), limits_.maxQueueBytes),
         delivery_(limits_.reportIntervalMs, limits_.maxBatchBytes, limits_.batchIds()),
         tail_(arena.buffer(limits_.tailBytes())), deviceText_(arena.buffer(limits_.deviceBytes())) {
@@ -6094,8 +6094,8 @@ const Declared* findNamed(const Declared* first, std::size_t count, std::string_
 
 /// The engine behind its lock, and what time it is.
 struct Desk {
-  Desk(Setup setup, Arena& arena, Notices& notices, Clock* hostClock)
-      : engine(std::move(setup), arena, notices), clock(hostClock), startMs(steadyMs()) {}
+  Desk(const Setup& setup, Arena& arena, Notices& notices, Clock* hostClock)
+      : engine(setup, arena, notices), clock(hostClock), startMs(steadyMs()) {}
 
   Engine engine;
   Mutex mutex;
@@ -6633,10 +6633,10 @@ struct Call {
   bool overwrite = false;  // the user's properties
 };
 
-class Core : public std::enable_shared_from_this<Core> {
+class Core {
  public:
-  explicit Core(Options&& options)
-      : options_(std::move(options)), checked_(options_, notices_), memory_(allocate()),
+  explicit Core(const Options& options)
+      : options_(options), checked_(options_, notices_), memory_(allocate()),
         arena_(memory(), memory() == nullptr ? 0 : memoryBytes()),
         desk_(setup(), arena_, notices_, options_.clock.get()),
         disk_(desk_, chooseStorage(), arena_.buffer(checked_.limits.scratchBytes())) {
@@ -6652,7 +6652,8 @@ class Core : public std::enable_shared_from_this<Core> {
   ~Core() { Uncaught<Core>::forget(this); }
 
   /// What the constructor of Client does, once there is a shared pointer to this.
-  void start() {
+  void start(const std::shared_ptr<Core>& self) {
+    self_ = self;
     inert_ = !isConfigured();
     if (!isIdentifier(options_.appId)) note(Notice::notConfigured);
     else if (memory() == nullptr) note(Notice::noMemory);
@@ -6675,7 +6676,7 @@ class Core : public std::enable_shared_from_this<Core> {
   /// Checks what the host gives, and hands it to the engine.
   Outcome accept(const Call& call) {
     const Event& event = call.event;
-    const auto self = options_.filter ? weak_from_this().lock() : nullptr;  // it may end the client
+    const auto self = options_.filter ? self_.lock() : nullptr;  // it may end the client
     const Outcome state = usable();
     if (state != Outcome::ok) return state;
     if (!isNameRight(event)) {
@@ -6913,14 +6914,14 @@ class Core : public std::enable_shared_from_this<Core> {
   }
   void startWorker() {
     hasWorker_ = true;
-    self_ = weak_from_this().lock();
+    workersSelf_ = self_.lock();
     hasWorker_ = worker_.start(runWorker, this);
     if (hasWorker_) return;
-    self_.reset();
+    workersSelf_.reset();
     note(Notice::noThread);
   }
   static void runWorker(void* core) {
-    const auto self = std::move(static_cast<Core*>(core)->self_);  // until it returns
+    const auto self = std::move(static_cast<Core*>(core)->workersSelf_);  // until it returns
     self->work();
   }
 
@@ -7109,7 +7110,7 @@ class Core : public std::enable_shared_from_this<Core> {
       post->url = engine_.setup().url;
       post->heartbeat = heartbeat;
       post->currentEpoch = epoch_;
-      post->core = weak_from_this();
+      post->core = self_;
       return post;
     };
     return attempt(make, std::shared_ptr<Post>());
@@ -7321,7 +7322,8 @@ class Core : public std::enable_shared_from_this<Core> {
   std::shared_ptr<std::atomic<unsigned>> epoch_ = std::make_shared<std::atomic<unsigned>>(1u);
   Signal wake_, settled_;
   Thread worker_;
-  std::shared_ptr<Core> self_;  // on the way to the worker
+  std::weak_ptr<Core> self_;
+  std::shared_ptr<Core> workersSelf_;  // on its way
   std::atomic<Phase> phase_{Phase::running};
   std::atomic<bool> ending_{false};    // somebody brings the end about
   std::atomic<bool> tracking_{false};  // as the engine has it
@@ -7599,8 +7601,8 @@ NUCLEUS_INLINE void Request::reply(Response response) const noexcept {
 NUCLEUS_INLINE Client::Client() noexcept = default;
 NUCLEUS_INLINE Client::Client(Options options) noexcept {
   const auto make = [&] {
-    auto core = std::make_shared<detail::Core>(std::move(options));
-    core->start();
+    auto core = std::make_shared<detail::Core>(options);
+    core->start(core);
     return core;
   };
   core_ = detail::attempt(make, std::shared_ptr<detail::Core>());

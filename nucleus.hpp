@@ -2436,16 +2436,21 @@ class Named {
   }
   /// Whether a later one of the same name counts instead. Needs some room behind `out` at times.
   bool isRepeated(Buffer& out, const Property& property) const {
-    for (const Property* later = &property + 1; later != end(); ++later) {
-      if (isSame(out, later->name, property.name)) return true;
-    }
-    return false;
+    const Property* const later = &property + 1;
+    return seen_ == 0 ? isIn(later, property.name) : isWrittenIn(out, later, property.name);
   }
 
  private:
+  bool isIn(const Property* later, std::string_view name) const {
+    while (later != end() && later->name.view() != name) ++later;
+    return later != end();
+  }
+  bool isWrittenIn(Buffer& out, const Property* later, std::string_view name) const {
+    while (later != end() && !isSame(out, later->name, name)) ++later;
+    return later != end();
+  }
   /// Once they are written. Where marks may stand in them both are.
   bool isSame(Buffer& out, std::string_view a, std::string_view b) const {
-    if (seen_ == 0) return a == b;
     if (isSameText(a, b)) return true;
     if (redaction_ == Redaction::none || (!isPersonal(a) && !isPersonal(b))) return false;
     const std::size_t first = out.size();

@@ -3691,18 +3691,7 @@ constexpr std::size_t noticeCount = sizeof noticeRules / sizeof noticeRules[0];
 class Notices {
  public:
   void add(Notice notice, std::string_view detail = {}, std::uint64_t count = 1) {
-    Slot& slot = slots_[static_cast<std::size_t>(notice)];
-    if (count == 0) return;
-    if (slot.count == 0) slot.detail.clear();
-    slot.count += count;
-    Fixed<64> told;
-    Pieces pieces(detail, Redaction::all);
-    for (std::string_view piece; pieces.next(piece);) writeCut(told, piece, told.room());
-    if (slot.detail.view().find(told.view()) == std::string_view::npos) {
-      if (!slot.detail.empty()) slot.detail.add(", ");
-      slot.detail.add(told.view().substr(0, slot.detail.room()));
-    }
-    pending_ = true;
+    if (count > 0) add(slots_[static_cast<std::size_t>(notice)], detail, count);
   }
   /// When the next one may be told.
   std::int64_t dueMs() const {
@@ -3734,6 +3723,18 @@ class Notices {
     std::int64_t notBeforeMs = INT64_MIN;
     Fixed<64> detail;
   };
+  void add(Slot& slot, std::string_view detail, std::uint64_t count) {
+    if (slot.count == 0) slot.detail.clear();
+    slot.count += count;
+    Fixed<64> told;
+    Pieces pieces(detail, Redaction::all);
+    for (std::string_view piece; pieces.next(piece);) writeCut(told, piece, told.room());
+    if (slot.detail.view().find(told.view()) == std::string_view::npos) {
+      if (!slot.detail.empty()) slot.detail.add(", ");
+      slot.detail.add(told.view().substr(0, slot.detail.room()));
+    }
+    pending_ = true;
+  }
   Slot slots_[noticeCount];
   bool pending_ = false;
 };

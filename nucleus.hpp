@@ -1556,10 +1556,13 @@ enum class Redaction : unsigned char { none, allButIpv4, all };
 class CharacterSet {
  public:
   constexpr explicit CharacterSet(std::string_view members) : has_() {
-    for (const char c : members) {
-      const auto byte = static_cast<unsigned char>(c);
-      has_[byte >> 6] |= std::uint64_t{1} << (byte & 63);
-    }
+    for (const char c : members) add(static_cast<unsigned char>(c));
+  }
+  /// And all from the first to the last.
+  constexpr CharacterSet with(unsigned first, unsigned last) const {
+    CharacterSet more = *this;
+    for (unsigned byte = first; byte <= last; ++byte) more.add(byte);
+    return more;
   }
   constexpr bool has(char c) const {
     const auto byte = static_cast<unsigned char>(c);
@@ -1567,6 +1570,8 @@ class CharacterSet {
   }
 
  private:
+  constexpr void add(unsigned byte) { has_[byte >> 6] |= std::uint64_t{1} << (byte & 63); }
+
   std::uint64_t has_[4];
 };
 
@@ -1576,7 +1581,9 @@ inline bool isHex(char c) { return isDigit(c) || (toLower(c) >= 'a' && toLower(c
 inline bool isSeparator(char c) { return c == '/' || c == '\\'; }
 inline bool isBlank(char c) { return static_cast<unsigned char>(c) <= ' '; }
 inline bool isWord(char c) {
-  return isLetter(c) || isDigit(c) || c == '_' || static_cast<unsigned char>(c) >= 0x80;
+  static constexpr CharacterSet words =
+      CharacterSet("_").with('0', '9').with('a', 'z').with('A', 'Z').with(0x80, 0xFF);
+  return words.has(c);
 }
 
 inline bool isSameIgnoringCase(std::string_view a, std::string_view b) {
@@ -1710,7 +1717,8 @@ inline bool isMac(std::string_view text) {
 
 /// E.164 in writing: `+`, then 8 to 15 digits, among blanks, dots, dashes, slashes and brackets.
 inline bool isPhone(std::string_view text) {
-  constexpr CharacterSet between(" .-/()[]\xC2\xA0\xE2\x80\x91\xAF");  // also unbreakable ones
+  static constexpr CharacterSet between(
+      " .-/()[]\xC2\xA0\xE2\x80\x91\xAF");  // also unbreakable ones
   if (isSameIgnoringCase(text.substr(0, 4), "tel:")) text.remove_prefix(4);
   const std::size_t plus = text.find_first_not_of("([");
   if (plus == std::string_view::npos || text[plus] != '+') return false;
@@ -1725,7 +1733,7 @@ inline bool isPhone(std::string_view text) {
 /// What stands in place of a text that as a whole is personal; "" where it is not.
 inline std::string_view markOfWhole(std::string_view text, Redaction redaction) {
   constexpr std::size_t longest = 80;
-  constexpr CharacterSet beginnings("+([:%tT");
+  static constexpr CharacterSet beginnings("+([:%tT");
   const bool possible =
       text.size() > 2 && text.size() <= longest && (isHex(text[0]) || beginnings.has(text[0]));
   if (!possible) return {};
@@ -1790,7 +1798,7 @@ class Finder {
 
   /// RFC 5322's local part, but for what separates in a URL and the mark `~`; or one in quotes.
   static bool isLocal(char c) {
-    constexpr CharacterSet marks(".+-'#$!^*`{|}%");
+    static constexpr CharacterSet marks(".+-'#$!^*`{|}%");
     return isWord(c) || marks.has(c);
   }
   Match address(std::size_t at, std::size_t bytes) const {
@@ -1859,7 +1867,7 @@ class Finder {
   }
   /// Not in the middle of a path, in that of a URL, or behind what stands for the front of one.
   bool pathMayBegin() const {
-    constexpr CharacterSet marks("_-.~/\\])}%@*#?");
+    static constexpr CharacterSet marks("_-.~/\\])}%@*#?");
     const bool inside = isLetter(before_) || isDigit(before_) || marks.has(before_);
     const bool upwards = before_ == '.' && beforeThat_ == '.';
     return !inUrl_ && (!inside || upwards);
@@ -1896,7 +1904,7 @@ class Finder {
     return end;
   }
   bool endsName(std::size_t at, char c) const {
-    constexpr CharacterSet marks("\"`<>|:;,()[]{}?*&#=!");
+    static constexpr CharacterSet marks("\"`<>|:;,()[]{}?*&#=!");
     if (c == '\'') return !isWord(valueAt(at + 1));
     return static_cast<unsigned char>(c) < ' ' || marks.has(c);
   }
@@ -1916,7 +1924,7 @@ class Finder {
   }
   /// Past this character, and past the host of a file: where its path begins.
   std::size_t pass(std::size_t at, Character next) {
-    constexpr CharacterSet endsUrl("\"'<>(){}|\\,;=");
+    static constexpr CharacterSet endsUrl("\"'<>(){}|\\,;=");
     const std::size_t rest = at + next.bytes;
     const char c = next.value;
     if (isWord(c)) return beforeThat_ = std::exchange(before_, c), rest;
@@ -1952,7 +1960,7 @@ class Finder {
     return path > host && holdsHomes ? word_ = share : path;
   }
   std::size_t pastWord(std::size_t at) const {
-    constexpr CharacterSet marks(".-$");
+    static constexpr CharacterSet marks(".-$");
     const auto isPart = [&](char c) { return isWord(c) || marks.has(c); };
     while (!pathBeginsAt(at) && isPart(valueAt(at))) at = after(at);
     return at;
@@ -2323,7 +2331,7 @@ inline void writeRedacted(Buffer& out, std::string_view text, Redaction redactio
 
 /// A version may look like an IP address; `server` holds none.
 inline bool namesVersion(std::string_view name) {
-  constexpr CharacterSet ends("nrdNRD");
+  static constexpr CharacterSet ends("nrdNRD");
   if (name.empty() || !ends.has(name.back())) return false;  // as those words end
   for (const std::string_view word : {"version", "ver", "build", "driver"}) {
     if (name.size() < word.size()) continue;
@@ -7522,7 +7530,7 @@ inline void addCatalogue(Rows& rows, const Catalogue& catalogue) {
 
 /// As plain text in Markdown, one line of it if it is for a table.
 inline void addMarkdown(std::string& to, std::string_view text, bool inTable) {
-  constexpr CharacterSet marks("\\`*_[]<>|#&~$");
+  static constexpr CharacterSet marks("\\`*_[]<>|#&~$");
   for (const char c : text) {
     const bool blank = inTable && isBlank(c);
     if (marks.has(c)) to += '\\';

@@ -2660,8 +2660,9 @@ inline bool readEvent(std::string_view json, EventFacts& facts) {
 }
 
 // ==== 8. Queue ==== what waits, oldest first ====
-// Events in one piece of memory, each behind 16 bytes of what there is to know of it. Removing
-// marks; space() tidies up. Within it the events of a session stand together, their init first.
+// Events in one piece of memory, each behind 16 bytes of what there is to know of it. Behind the
+// last that fits they go on at the front. Removing marks; space() tidies up, where it must. The
+// events of a session stand together, their init first.
 
 /// Numbers of events that have left, as ranges: they are told to the file, and then forgotten.
 class IdRanges {
@@ -2797,15 +2798,18 @@ class Queue {
 
   std::size_t oldest() const { return head_; }
   std::size_t end() const { return tail_; }
-  std::size_t after(std::size_t at) const { return live(at + headerBytes + load(at).bytes); }
+  std::size_t after(std::size_t at) const { return live(at + sizeAt(at)); }
   Record at(std::size_t at) const { return load(at); }
   std::string_view text(std::size_t at) const { return {data_ + at + headerBytes, load(at).bytes}; }
 
   /// Free memory behind the newest event; what is written there becomes an event by push().
   char* space(std::size_t bytes) {
-    if (empty()) head_ = tail_ = 0, forgetHints();
-    if (capacity_ - tail_ < bytes) tidy();
-    return capacity_ - tail_ < bytes ? nullptr : data_ + tail_;
+    if (empty()) head_ = tail_ = unfiled_ = 0;
+    if (!turned()) turn_ = none;
+    if (room() < bytes) closeFirstGap(bytes);
+    if (room() < bytes && !turned() && head_ > bytes) turn();
+    if (room() < bytes && capacity_ - bytes_ - events_ * headerBytes >= bytes) tidy();
+    return room() < bytes ? nullptr : data_ + tail_;
   }
   /// The text stands headerBytes behind what space() returned, or behind the event pushed before.
   void push(std::uint64_t id, std::int64_t bornMs, std::size_t bytes, unsigned flags) {
@@ -2872,6 +2876,7 @@ class Queue {
     --events_;
     bytes_ -= record.bytes;
     if (record.has(inFile)) --filedEvents_, filedBytes_ -= record.bytes;
+    if (at == unfiled_) unfiled_ = next;
     if (at == head_) head_ = next;
   }
   void mark(std::size_t at, unsigned set, unsigned cleared = 0) {
@@ -2889,7 +2894,6 @@ class Queue {
   }
   /// The oldest that is not in the file and not on its way there; end() if there is none.
   std::size_t unfiled() {
-    unfiled_ = live(greater(unfiled_, head_));
     while (unfiled_ != tail_ && load(unfiled_).has(inFile | writing)) unfiled_ = after(unfiled_);
     return unfiled_;
   }
@@ -2915,13 +2919,13 @@ class Queue {
     for (std::size_t at = head_; at != tail_; at = after(at)) {
       if (load(at).has(loaded)) continue;
       ++others;
-      largest = greater(largest, headerBytes + load(at).bytes);
+      largest = greater(largest, sizeAt(at));
     }
     for (; others > 0 && space(largest) != nullptr; --others) {
       std::size_t at = head_;
       while (load(at).has(loaded)) at = after(at);
       Record left = load(at);
-      const std::size_t size = headerBytes + left.bytes;
+      const std::size_t size = sizeAt(at);
       std::memcpy(data_ + tail_, data_ + at, size);
       tail_ += size;
       left.flags |= gone;
@@ -2945,14 +2949,15 @@ class Queue {
     const std::uint64_t words[2] = {record.id << 12 | record.flags, born << 24 | record.bytes};
     std::memcpy(data_ + at, words, sizeof words);
   }
+  std::size_t sizeAt(std::size_t at) const { return headerBytes + load(at).bytes; }
   /// The first at or behind `at` that is not gone. What it passes over becomes one gap, so that
   /// the next one passes faster.
   std::size_t live(std::size_t at) const {
     const std::size_t from = at;
-    while (at != tail_ && load(at).has(gone)) at += headerBytes + load(at).bytes;
+    while (at != tail_ && at != turn_ && load(at).has(gone)) at += sizeAt(at);
     const std::size_t gap = at - from;
     if (gap > 0 && gap <= maxRecordBytes) store(from, {0, 0, gap - headerBytes, gone});
-    return at;
+    return at == turn_ ? live(0) : at;
   }
   /// What `left` was to its session, the next of them is; or the next that will be pushed. While a
   /// file is read what is tracked stands among what is loaded.
@@ -2965,20 +2970,54 @@ class Queue {
       handedOn_ = flags;
     }
   }
-  /// Closes the gaps.
+  /// The newest stand before the oldest.
+  bool turned() const { return tail_ < head_; }
+  std::size_t room() const { return (turned() ? head_ - 1 : capacity_) - tail_; }
+  void turn() {
+    if (unfiled_ == tail_) unfiled_ = 0;
+    turn_ = std::exchange(tail_, 0);
+  }
+  /// The oldest, if they are few, go up to what follows the first gap: an init that is needed for
+  /// long does not keep the memory behind it.
+  void closeFirstGap(std::size_t mostBytes) {
+    std::size_t gap = head_;
+    while (gap != tail_ && gap != turn_ && !load(gap).has(gone)) {
+      if (gap - head_ > mostBytes) return;
+      gap += sizeAt(gap);
+    }
+    if (gap == tail_ || gap == turn_) return;
+    live(gap);  // makes it one
+    const std::size_t bytes = sizeAt(gap);
+    std::memmove(data_ + head_ + bytes, data_ + head_, gap - head_);
+    if (unfiled_ >= head_ && unfiled_ < gap) unfiled_ += bytes;
+    head_ += bytes;
+  }
+  /// Closes all gaps.
   void tidy() {
-    std::size_t to = 0;
-    for (std::size_t at = head_, next = at; at != tail_; at = next) {
-      next = after(at);
-      const std::size_t size = headerBytes + load(at).bytes;
+    if (turned()) {
+      tail_ = moveDown(0, tail_, 0);
+      const std::size_t bytes = moveDown(head_, turn_, head_) - head_;
+      turn_ = capacity_;
+      std::memmove(data_ + turn_ - bytes, data_ + head_, bytes);
+      head_ = turn_ - bytes;
+    } else {
+      tail_ = moveDown(head_, tail_, 0);
+      head_ = 0;
+    }
+    forgetHints();
+  }
+  /// What stands there goes to `to`, one behind the other. Returns where that ends.
+  std::size_t moveDown(std::size_t from, std::size_t end, std::size_t to) {
+    for (std::size_t at = from, next = at; at != end; at = next) {
+      const std::size_t size = sizeAt(at);
+      next = at + size;
+      if (load(at).has(gone)) continue;
       std::memmove(data_ + to, data_ + at, size);
       to += size;
     }
-    head_ = 0;
-    tail_ = to;
-    forgetHints();
+    return to;
   }
-  void forgetHints() { unfiled_ = writing_ = 0; }
+  void forgetHints() { unfiled_ = head_; }
   /// The oldest that may go: not in a request, no init of a session that has events left, and not
   /// the newest session's init.
   std::size_t evictable(bool onlyLoaded) const {
@@ -3017,6 +3056,7 @@ class Queue {
   char* data_ = nullptr;
   std::size_t capacity_ = 0, maxBytes_ = 0;
   std::size_t head_ = 0, tail_ = 0;
+  std::size_t turn_ = none;  // where what stands before the front ends
   std::size_t events_ = 0, bytes_ = 0, filedEvents_ = 0, filedBytes_ = 0;
   std::size_t unfiled_ = 0, writing_ = none;  // none of either is before
   unsigned handedOn_ = 0;
@@ -3760,7 +3800,7 @@ struct Limits {
 
   std::size_t recordBytes() const { return maxEventBytes + Queue::headerBytes; }
   std::size_t queueCapacity() const {
-    return maxQueueBytes + maxQueueBytes / 4 + 2 * recordBytes();
+    return maxQueueBytes + maxQueueBytes / 8 + 2 * recordBytes();
   }
   std::size_t batchIds() const { return maxBatchBytes / 64 + 1; }
   std::size_t postCapacity() const {
@@ -4444,6 +4484,7 @@ class Engine {
   }
   /// Writes the event behind the queue, behind the init that its session may need, and pushes both.
   Outcome write(const Event& event, bool opens, Moment now) {
+    const std::uint64_t dropped = droppedQueueFull_;
     char* const memory = room();
     if (memory == nullptr) return Outcome::queueFull;
     std::size_t initBytes = 0, eventBytes = 0;
@@ -4457,7 +4498,6 @@ class Engine {
         return tooLarge(event.name);
       }
     }
-    const std::uint64_t dropped = droppedQueueFull_;
     const bool fits = makeRoom(initBytes + eventBytes);
     notices.add(Notice::queueFull, {}, droppedQueueFull_ - dropped + (fits ? 0 : 1));
     if (!fits) return Outcome::queueFull;

@@ -918,7 +918,7 @@ TEST_CASE("limits are lowered to fit the memory given, or there is nothing but a
     CHECK(client.stats().queuedEvents == 0);
     CHECK(balanced(client.stats()));
     world.pass(client, 250);
-    CHECK((world.told("option-clamped") > 0) == (bytes < 2 << 20));
+    CHECK((world.told("option-clamped") > 0) == (bytes < 1'400'000));
   } else {
     CHECK(allAre(callAll(client), Outcome::notConfigured));
     world.pass(client, 10 * minuteMs, 1'000);

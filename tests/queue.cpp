@@ -190,6 +190,22 @@ TEST_CASE("space is found again where events have left, and the others keep thei
   CHECK(waiting.ids() == Numbers{1, 4, 5, 7, 8, 10, 11, 12, 13, 14});
 }
 
+TEST_CASE("events go round in their memory, past an init that stays") {
+  const std::size_t record = Queue::headerBytes + 10;
+  Waiting waiting(60, 8 * record);
+  REQUIRE(waiting.push(1, "the init..", Queue::init));
+  for (std::uint64_t id = 2; id <= 1'000; ++id) {
+    std::uint64_t evicted = 0;
+    REQUIRE(waiting.queue.makeRoom(10, evicted));
+    REQUIRE(waiting.push(id, std::string(10, static_cast<char>('a' + id % 26))));
+    REQUIRE(waiting.queue.unfiled() == waiting.queue.oldest());
+    if (id < 6) continue;
+    REQUIRE(waiting.ids() == Numbers{1, id - 4, id - 3, id - 2, id - 1, id});
+    REQUIRE(waiting.queue.text(waiting.queue.oldest()) == "the init..");
+    REQUIRE(waiting.queue.text(waiting.find(id))[0] == 'a' + static_cast<char>(id % 26));
+  }
+}
+
 TEST_CASE("an empty queue offers all of its memory") {
   Waiting waiting(1000, 200);
   waiting.pushAll("ieeee");
@@ -418,6 +434,25 @@ TEST_CASE("the queue knows what is in the file, on its way there, or in memory a
   queue.markAll(Queue::inFile, 0);
   CHECK(queue.filedEvents() == 3);
   CHECK(queue.unfiled() == queue.end());
+}
+
+TEST_CASE("what stands at the front again arrives in the file, too") {
+  const std::size_t record = Queue::headerBytes + 10;
+  Waiting waiting(1000, 4 * record);
+  waiting.pushAll("ieee");
+  waiting.queue.markAll(Queue::writing, 0);
+  CHECK(waiting.queue.unfiled() == waiting.queue.end());
+  waiting.queue.written(true);
+  for (std::uint64_t id = 1; id <= 3; ++id) waiting.remove(id);
+  for (std::uint64_t id = 5; id <= 6; ++id) {
+    REQUIRE(waiting.push(id, "at the end"));
+    CHECK(waiting.queue.unfiled() == waiting.find(id));
+    waiting.queue.mark(waiting.find(id), Queue::writing);
+    waiting.queue.written(true);
+    CHECK(waiting.has(id, Queue::inFile));
+    CHECK(waiting.queue.filedEvents() == id - 3);
+  }
+  CHECK(waiting.ids() == Numbers{4, 5, 6});
 }
 
 TEST_CASE("only numbers that the file knows are told to it when they leave") {

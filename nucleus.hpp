@@ -2804,7 +2804,7 @@ class Queue {
 
   /// Free memory behind the newest event; what is written there becomes an event by push().
   char* space(std::size_t bytes) {
-    if (empty()) head_ = tail_ = unfiled_ = 0;
+    if (empty()) head_ = tail_ = 0, forgetHints();
     if (!turned()) turn_ = none;
     if (room() < bytes) closeFirstGap(bytes);
     if (room() < bytes && !turned() && head_ > bytes) turn();
@@ -2877,6 +2877,7 @@ class Queue {
     bytes_ -= record.bytes;
     if (record.has(inFile)) --filedEvents_, filedBytes_ -= record.bytes;
     if (at == unfiled_) unfiled_ = next;
+    if (at == writing_) writing_ = next;
     if (at == head_) head_ = next;
   }
   void mark(std::size_t at, unsigned set, unsigned cleared = 0) {
@@ -2884,7 +2885,6 @@ class Queue {
     const bool was = record.has(inFile);
     record.flags = (record.flags & ~cleared) | set;
     store(at, record);
-    if ((set & writing) != 0) writing_ = lesser(writing_, at);
     if (record.has(inFile) && !was) ++filedEvents_, filedBytes_ += record.bytes;
     if (!record.has(inFile) && was) --filedEvents_, filedBytes_ -= record.bytes;
   }
@@ -2899,12 +2899,11 @@ class Queue {
   }
   /// What was on its way into the file has arrived there, or has not.
   void written(bool arrived) {
-    for (std::size_t at = live(greater(lesser(writing_, tail_), head_)); at != tail_;
-         at = after(at)) {
+    for (std::size_t at = writing_; at != tail_; at = after(at)) {
       if (load(at).has(writing)) mark(at, arrived ? inFile : 0u, writing);
     }
-    writing_ = none;
-    if (!arrived) forgetHints();
+    if (arrived) writing_ = unfiled_;
+    else forgetHints();
   }
   /// The file is new: it holds what was on its way, and nothing else.
   void rewritten() {
@@ -2975,6 +2974,7 @@ class Queue {
   std::size_t room() const { return (turned() ? head_ - 1 : capacity_) - tail_; }
   void turn() {
     if (unfiled_ == tail_) unfiled_ = 0;
+    if (writing_ == tail_) writing_ = 0;
     turn_ = std::exchange(tail_, 0);
   }
   /// The oldest, if they are few, go up to what follows the first gap: an init that is needed for
@@ -2989,7 +2989,9 @@ class Queue {
     live(gap);  // makes it one
     const std::size_t bytes = sizeAt(gap);
     std::memmove(data_ + head_ + bytes, data_ + head_, gap - head_);
-    if (unfiled_ >= head_ && unfiled_ < gap) unfiled_ += bytes;
+    for (std::size_t* const hint : {&unfiled_, &writing_}) {
+      if (*hint >= head_ && *hint < gap) *hint += bytes;
+    }
     head_ += bytes;
   }
   /// Closes all gaps.
@@ -3017,7 +3019,7 @@ class Queue {
     }
     return to;
   }
-  void forgetHints() { unfiled_ = head_; }
+  void forgetHints() { unfiled_ = writing_ = head_; }
   /// The oldest that may go: not in a request, no init of a session that has events left, and not
   /// the newest session's init.
   std::size_t evictable(bool onlyLoaded) const {
@@ -3058,7 +3060,7 @@ class Queue {
   std::size_t head_ = 0, tail_ = 0;
   std::size_t turn_ = none;  // where what stands before the front ends
   std::size_t events_ = 0, bytes_ = 0, filedEvents_ = 0, filedBytes_ = 0;
-  std::size_t unfiled_ = 0, writing_ = none;  // none of either is before
+  std::size_t unfiled_ = 0, writing_ = 0;  // before them none is unfiled, or on its way
   unsigned handedOn_ = 0;
   IdRanges goneIds_;
   bool lostTrack_ = false;
@@ -4594,6 +4596,7 @@ class Engine {
       if (!isReady(record)) continue;
       round = any ? lesser(round, record.rank()) : record.rank();
       any = true;
+      if (round == 0) break;
     }
     return any;
   }
@@ -4628,8 +4631,8 @@ class Engine {
   /// What the answer names leaves. Returns how many.
   std::size_t dropNamed(const Post& post) {
     std::size_t removed = 0;
-    if (post.ids.named() == 0) return 0;
-    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
+    for (std::size_t at = queue_.oldest(); at != queue_.end() && removed < post.ids.named();
+         at = queue_.after(at)) {
       const Queue::Record record = queue_.at(at);
       if (!record.has(Queue::sent) || !post.ids.isNamed(record.id)) continue;
       queue_.remove(at);
@@ -4652,9 +4655,9 @@ class Engine {
   /// as far as `round`, or `roundAgain` if they were behind already.
   void endRequest(unsigned flag, unsigned round, unsigned roundAgain) {
     inFlight_ = false;
-    nextExpiryMs_ = latestMs_;
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
       const Queue::Record record = queue_.at(at);
+      nextExpiryMs_ = lesser(nextExpiryMs_, record.bornMs + limits_.cutoffMs + 1);
       if (!record.has(Queue::inRequest)) continue;
       const unsigned next = greater(record.rank(), record.rank() == 0 ? round : roundAgain);
       queue_.mark(at, flag | next, Queue::inRequest | Queue::suspect);
@@ -4694,7 +4697,7 @@ class Engine {
     if (queue_.empty()) delivery_.sleep();
   }
   void refused(int status, bool alone, Moment now) {
-    if (alone) dropSuspect();
+    if (alone) dropSuspect(), anyAside_ = true;
     endRequest(alone ? Queue::aside : 0u, 0, 0);
     if (!alone && status == 413) delivery_.halveBytes(post_->body.size());
     if (!alone && status != 413) delivery_.halveEvents(post_->ids.count());
@@ -4704,6 +4707,7 @@ class Engine {
   }
   /// Another event was taken after these had been refused alone: they are tried once more, last.
   void suspectAside() {
+    if (!std::exchange(anyAside_, false)) return;
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
       if (queue_.at(at).has(Queue::aside)) queue_.mark(at, Queue::suspect, Queue::aside);
     }
@@ -4997,7 +5001,7 @@ class Engine {
   Session session_;
   Loading loading_;
   Barrier barrier_;
-  bool tracking_ = false, offline_ = false, inFlight_ = false;
+  bool tracking_ = false, offline_ = false, inFlight_ = false, anyAside_ = false;
   std::uint64_t nextId_ = 0;
   std::int64_t latestMs_ = INT64_MIN / 2, nextExpiryMs_ = never, lastSentMs_ = never,
                answerDueMs_ = never;

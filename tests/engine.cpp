@@ -433,6 +433,24 @@ TEST_CASE("an event is dropped once it is older than cutoffMs, to the millisecon
   CHECK(client.stats().queuedEvents == 2);
 }
 
+TEST_CASE("what grew too old in a request goes as soon as the request is over") {
+  World world;
+  nucleus::Options options = world.options();
+  options.cutoffMs = 30'000;
+  options.answerTimeoutMs = 60'000;
+  world.server->then = [](const Request&) { return Response::pending(); };
+  Client client(std::move(options));
+  client.track("old");
+  world.pass(client, 35'000);
+  CHECK(client.stats().requests == 1);
+  client.track("younger");
+  world.pass(client, 24'000);
+  CHECK(client.stats().droppedTooOld == 0);
+  world.pass(client, 4'000);
+  CHECK(client.stats().droppedTooOld == 1);
+  CHECK(client.stats().queuedEvents == 2);  // the init is needed
+}
+
 TEST_CASE("a step of the wall clock ages nothing, of this run or of an earlier one") {
   World world;
   world.server->then = Server::always(500);

@@ -2806,9 +2806,7 @@ class Queue {
   char* space(std::size_t bytes) {
     if (empty()) head_ = tail_ = 0, forgetHints();
     if (!turned()) turn_ = none;
-    if (room() < bytes) closeFirstGap(bytes);
-    if (room() < bytes && !turned() && head_ > bytes) turn();
-    if (room() < bytes && capacity_ - bytes_ - events_ * headerBytes >= bytes) tidy();
+    if (room() < bytes) findRoom(bytes);
     return room() < bytes ? nullptr : data_ + tail_;
   }
   /// The text stands headerBytes behind what space() returned, or behind the event pushed before.
@@ -2972,6 +2970,12 @@ class Queue {
   /// The newest stand before the oldest.
   bool turned() const { return tail_ < head_; }
   std::size_t room() const { return (turned() ? head_ - 1 : capacity_) - tail_; }
+  /// With as little as will do.
+  void findRoom(std::size_t bytes) {
+    closeFirstGap(bytes);
+    if (room() < bytes && !turned() && head_ > bytes) turn();
+    if (room() < bytes && capacity_ - bytes_ - events_ * headerBytes >= bytes) tidy();
+  }
   void turn() {
     if (unfiled_ == tail_) unfiled_ = 0;
     if (writing_ == tail_) writing_ = 0;

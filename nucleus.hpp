@@ -3415,15 +3415,27 @@ struct CacheFile {
 // ==== 10. Delivery ==== when the next request goes, and how large ====
 // Numbers in, numbers out: steady milliseconds, sizes, and what the answer said.
 
-struct Free {
-  void operator()(char* memory) const { std::free(memory); }
+/// A piece of the heap, or null where there is none.
+class Memory {
+ public:
+  explicit Memory(std::size_t bytes)
+      : data_(bytes == 0 ? nullptr : static_cast<char*>(std::malloc(bytes))) {}
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory() { std::free(data_); }
+  char* data() const { return data_; }
+
+ private:
+  char* const data_;
 };
 
 /// What a request carries, shared by every copy of its handle. `body` and `ids` do not change
 /// while the host holds one.
 struct Post {
+  explicit Post(std::size_t bytes = 0) : memory(bytes) {}
+
   std::string url;
-  std::unique_ptr<char, Free> memory;  // empty where the host gave it
+  Memory memory;  // none where the host gave it
   Buffer body;
   CarriedIds ids;
   bool heartbeat = false;
@@ -6698,7 +6710,7 @@ struct Call {
 class Core {
  public:
   explicit Core(const Options& options)
-      : options_(options), checked_(options_, notices_), memory_(allocate()),
+      : options_(options), checked_(options_, notices_), memory_(hostMemory() ? 0 : memoryBytes()),
         arena_(memory(), memory() == nullptr ? 0 : memoryBytes()),
         desk_(setup(), arena_, notices_, options_.clock.get()),
         disk_(desk_, chooseStorage(), arena_.buffer(checked_.limits.scratchBytes())) {
@@ -6885,14 +6897,9 @@ class Core {
   // ---- the start ----
 
   bool hostMemory() const { return options_.memory.data != nullptr; }
-  std::unique_ptr<char, Free> allocate() {
-    const std::size_t bytes = hostMemory() ? 0 : Checked::need(checked_.limits);
-    return std::unique_ptr<char, Free>(bytes == 0 ? nullptr
-                                                  : static_cast<char*>(std::malloc(bytes)));
-  }
   /// The host's, from its first aligned word on, or our own; null if it is not enough.
   char* memory() const {
-    if (!hostMemory()) return memory_.get();
+    if (!hostMemory()) return memory_.data();
     const auto address = reinterpret_cast<std::uintptr_t>(options_.memory.data);
     const std::size_t skipped = (0 - address) % Arena::alignment;
     const bool enough = options_.memory.bytes >= skipped + memoryBytes();
@@ -7160,13 +7167,12 @@ class Core {
     const std::size_t bytes = heartbeat ? Checked::heartbeatBytes : limits.postCapacity();
     const std::size_t ids = heartbeat ? 0 : limits.batchIds();
     const auto make = [&]() -> std::shared_ptr<Post> {
-      std::unique_ptr<char, Free> owned(hostMemory() ? nullptr
-                                                     : static_cast<char*>(std::malloc(bytes)));
-      char* const memory = hostMemory() ? arena_.take(bytes) : owned.get();
+      char* const given = hostMemory() ? arena_.take(bytes) : nullptr;
+      if (hostMemory() && given == nullptr) return nullptr;
+      auto post = std::make_shared<Post>(hostMemory() ? 0 : bytes);
+      char* const memory = hostMemory() ? given : post->memory.data();
       if (memory == nullptr) return nullptr;
-      auto post = std::make_shared<Post>();
       const std::size_t idBytes = ids * sizeof(std::uint64_t);
-      post->memory = std::move(owned);
       post->ids = CarriedIds(reinterpret_cast<std::uint64_t*>(memory), ids);
       post->body = Buffer(memory + idBytes, bytes - idBytes);
       post->url = engine_.setup().url;
@@ -7374,7 +7380,7 @@ class Core {
   Options options_;
   Notices notices_;  // under mutex_
   Checked checked_;
-  std::unique_ptr<char, Free> memory_;
+  const Memory memory_;
   Arena arena_;
   Desk desk_;
   Engine& engine_ = desk_.engine;  // under mutex_

@@ -4044,11 +4044,12 @@ class Engine {
     const bool beat = now.steadyMs < requestDueMs();
     if (beat && now.steadyMs < heartbeatDueMs()) return nullptr;
     std::shared_ptr<Post>& post = beat ? heartbeat_ : post_;
-    const bool free = isFree(post);
-    const std::shared_ptr<Post> made = free ? nullptr : fresh(beat);
-    if (made != nullptr) post = made;  // else what is held may come back
     lastSentMs_ = now.steadyMs;
-    if (!free && made == nullptr) return delivery_.postpone(now.steadyMs), nullptr;
+    if (!isFree(post)) {
+      std::shared_ptr<Post> made = fresh(beat);
+      if (made == nullptr) return delivery_.postpone(now.steadyMs), nullptr;  // it may come back
+      post.swap(made);
+    }
     post->epoch = post->currentEpoch->load();
     post->body.clear();
     post->ids.clear();
@@ -7144,15 +7145,16 @@ class Core {
   }
   /// One request, if one is due. Here alone the transport is called, and no lock is held.
   bool send() {
-    const std::shared_ptr<Post> post = nextPost();
-    if (post == nullptr) return false;
-    const Request request(post);
+    std::shared_ptr<Post> next = nextPost();
+    if (next == nullptr) return false;
+    Post& post = *next;
+    const Request request(std::move(next));
     Response response;
     if (!request.cancelled()) {
       inside("transport", [&] { response = options_.transport(request); });
     }
     Lock lock(mutex_);
-    if (phase_ < Phase::stopped) engine_.settle(*post, response, now()), answered();
+    if (phase_ < Phase::stopped) engine_.settle(post, response, now()), answered();
     return phase_ < Phase::stopped;
   }
   std::shared_ptr<Post> nextPost() {

@@ -1751,11 +1751,10 @@ inline std::string_view markOfWhole(std::string_view text, Redaction redaction) 
 
 /// Where people have their home folders. `/` is any number of separators of either kind, `?` a
 /// drive; where there is one, case does not matter.
-constexpr std::string_view homeRoots[] = {
-    "/home/",     "/Users/",       "/var/home/",
-    "/usr/home/", "/export/home/", "/System/Volumes/Data/Users/",
-    "/?/Users/",  "/mnt/?/Users/", "/cygdrive/?/Users/",
-    "/?:/Users/", "?:/Users/",     "?:/Documents and Settings/"};
+constexpr char homeRoots[][28] = {"/home/",     "/Users/",       "/var/home/",
+                                  "/usr/home/", "/export/home/", "/System/Volumes/Data/Users/",
+                                  "/?/Users/",  "/mnt/?/Users/", "/cygdrive/?/Users/",
+                                  "/?:/Users/", "?:/Users/",     "?:/Documents and Settings/"};
 
 /// Looks for e-mail addresses and home folders, front to back, at each byte a few times at most.
 class Finder {
@@ -1833,11 +1832,12 @@ class Finder {
   /// A top-level domain, as far as its form tells, and nothing that is known to be something else.
   bool isTop(std::size_t at, std::size_t end) const {
     constexpr std::size_t longest = 127;
-    constexpr std::string_view others[] = {
-        "latest", "next", "beta", "alpha", "canary", "nightly", "stable", "png", "jpg",
-        "jpeg",   "gif",  "webp", "svg",   "bmp",    "ico",     "tga",    "dds", "ktx",
-        "psd",    "mp3",  "mp4",  "ogg",   "wav",    "json",    "xml",    "css", "js",
-        "ts",     "html", "txt",  "pdf",   "dll",    "exe",     "cpp",    "hpp"};
+    constexpr char others[][8] = {// no pointers to be relocated
+                                  "latest", "next", "beta", "alpha", "canary", "nightly", "stable",
+                                  "png",    "jpg",  "jpeg", "gif",   "webp",   "svg",     "bmp",
+                                  "ico",    "tga",  "dds",  "ktx",   "psd",    "mp3",     "mp4",
+                                  "ogg",    "wav",  "json", "xml",   "css",    "js",      "ts",
+                                  "html",   "txt",  "pdf",  "dll",   "exe",    "cpp",     "hpp"};
     const std::string_view label = text_.substr(at, end - at);
     if (label.size() < 2 || label.size() > longest) return false;
     if (isSameIgnoringCase(label.substr(0, 4), "xn--")) return label.size() > 4;

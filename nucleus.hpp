@@ -746,7 +746,7 @@ class Buffer {
     if (char* const to = take(1)) *to = c;
   }
   template <std::size_t size>
-  void add(const char (&literal)[size]) {
+  void addLiteral(const char (&literal)[size]) {
     if (char* const to = take(size - 1)) std::memcpy(to, literal, size - 1);
   }
   void add(std::string_view text) {
@@ -1267,7 +1267,8 @@ inline bool isSayable(const Value& value) {
 
 inline void writeValue(Buffer& out, const Value& value) {
   switch (value.kind()) {
-    case Value::Kind::boolean: return value.boolean() ? out.add("true") : out.add("false");
+    case Value::Kind::boolean:
+      return value.boolean() ? out.addLiteral("true") : out.addLiteral("false");
     case Value::Kind::integer: return writeInteger(out, value.integer());
     case Value::Kind::unsignedInteger: return writeUnsigned(out, value.unsignedInteger());
     case Value::Kind::text: return writeString(out, value.text());

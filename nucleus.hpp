@@ -4241,6 +4241,10 @@ class Engine {
     const bool worth = file.mayTidy && file.mostlyDead(liveFileBytes(), limits_.deadBytes());
     return worth ? file.lastRewriteMs + CacheFile::rewriteGapMs : never;
   }
+  /// Once no request follows at once, what there is to write to a new file is the least.
+  bool tidyingDue(Moment now) const {
+    return now.steadyMs >= tidyingDueMs() && now.steadyMs < requestDueMs();
+  }
   bool fileWouldOverflow(std::size_t more) const { return file.bytes + more > limits_.fileBytes(); }
   bool worthTidying() const {
     return file.bytes > liveFileBytes() || queue_.lostTrack() ||
@@ -6418,7 +6422,7 @@ class Disk {
     return ask([this] { return engine_.mustRewrite(); });
   }
   bool isTidyingDue() const {
-    return ask([this](Moment now) { return now.steadyMs >= engine_.tidyingDueMs(); });
+    return ask([this](Moment now) { return engine_.tidyingDue(now); });
   }
   bool isRetryDue() const {
     return ask([this](Moment now) { return now.steadyMs >= engine_.file.retryAtMs; });

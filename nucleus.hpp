@@ -2875,8 +2875,7 @@ class Queue {
     --events_;
     bytes_ -= record.bytes;
     if (record.has(inFile)) --filedEvents_, filedBytes_ -= record.bytes;
-    if (at == unfiled_) unfiled_ = next;
-    if (at == writing_) writing_ = next;
+    moveHints(at, next);
     if (at == head_) head_ = next;
   }
   void mark(std::size_t at, unsigned set, unsigned cleared = 0) {
@@ -2892,10 +2891,9 @@ class Queue {
     forgetHints();
   }
   /// The oldest that is not in the file and not on its way there; end() if there is none.
-  std::size_t unfiled() {
-    while (unfiled_ != tail_ && load(unfiled_).has(inFile | writing)) unfiled_ = after(unfiled_);
-    return unfiled_;
-  }
+  std::size_t unfiled() { return firstWithout(inFile | writing, unfiled_); }
+  /// The oldest that is not on its way into the file; end() if there is none.
+  std::size_t unwritten() { return firstWithout(writing, unwritten_); }
   /// What was on its way into the file has arrived there, or has not.
   void written(bool arrived) {
     for (std::size_t at = writing_; at != tail_; at = after(at)) {
@@ -2978,8 +2976,7 @@ class Queue {
     if (room() < bytes && capacity_ - bytes_ - events_ * headerBytes >= bytes) tidy();
   }
   void turn() {
-    if (unfiled_ == tail_) unfiled_ = 0;
-    if (writing_ == tail_) writing_ = 0;
+    moveHints(tail_, 0);
     turn_ = std::exchange(tail_, 0);
   }
   /// The oldest, if they are few, go up to what follows the first gap: an init that is needed for
@@ -2994,9 +2991,7 @@ class Queue {
     live(gap);  // makes it one
     const std::size_t bytes = sizeAt(gap);
     std::memmove(data_ + head_ + bytes, data_ + head_, gap - head_);
-    for (std::size_t* const hint : {&unfiled_, &writing_}) {
-      if (*hint >= head_ && *hint < gap) *hint += bytes;
-    }
+    eachHint([&](std::size_t& hint) { hint += hint >= head_ && hint < gap ? bytes : 0; });
     head_ += bytes;
   }
   /// Closes all gaps.
@@ -3024,7 +3019,19 @@ class Queue {
     }
     return to;
   }
-  void forgetHints() { unfiled_ = writing_ = head_; }
+  template <class Change>
+  void eachHint(const Change& change) {
+    for (std::size_t* const hint : {&unfiled_, &unwritten_, &writing_}) change(*hint);
+  }
+  void moveHints(std::size_t from, std::size_t to) {
+    eachHint([&](std::size_t& hint) { hint = hint == from ? to : hint; });
+  }
+  void forgetHints() { unfiled_ = unwritten_ = writing_ = head_; }
+  /// From `hint` on, which becomes what is found.
+  std::size_t firstWithout(unsigned flags, std::size_t& hint) const {
+    while (hint != tail_ && load(hint).has(flags)) hint = after(hint);
+    return hint;
+  }
   /// The oldest that may go: not in a request, no init of a session that has events left, and not
   /// the newest session's init.
   std::size_t evictable(bool onlyLoaded) const {
@@ -3065,7 +3072,7 @@ class Queue {
   std::size_t head_ = 0, tail_ = 0;
   std::size_t turn_ = none;  // where what stands before the front ends
   std::size_t events_ = 0, bytes_ = 0, filedEvents_ = 0, filedBytes_ = 0;
-  std::size_t unfiled_ = 0, writing_ = 0;  // before them none is unfiled, or on its way
+  std::size_t unfiled_ = 0, unwritten_ = 0, writing_ = 0;  // none of the kind is before
   unsigned handedOn_ = 0;
   IdRanges goneIds_;
   bool lostTrack_ = false;
@@ -4149,8 +4156,7 @@ class Engine {
       if (!identity.deviceId.empty()) writeStateLine(out, now);
       file.stateChanged = false;
     }
-    for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
-      if (queue_.at(at).has(Queue::writing)) continue;
+    for (std::size_t at = queue_.unwritten(); at != queue_.end(); at = queue_.unwritten()) {
       if (!writeLine(out, {lineKind(at), queue_.text(at)})) return;
       queue_.mark(at, Queue::writing);
     }
@@ -4798,11 +4804,10 @@ class Engine {
     if (content.full() || !writeLine(out, {'g', content.view()})) queue_.loseTrack(true);
     queue_.goneIds().clear();
   }
-  /// Once no request follows at once, what there is to write to a new file is the least.
   void noteGone(Moment now) {
     if (!queue_.tellsGone()) return;
     file.note(now.steadyMs);
-    file.mayTidy = delivery_.dueMs() > now.steadyMs;
+    file.mayTidy = true;
   }
   void failFile(Moment now) {
     file.mustRewrite = true;

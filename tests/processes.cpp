@@ -154,6 +154,7 @@ nucleus::Options onFile(fakes::World& world, const SharedFile& file) {
 }
 
 constexpr int eventsInMemory = 20;
+constexpr int bulkAtOnce = 6;  // so that every few steps enough of the file is dead to write it anew
 
 /// Tracks until it is stopped. "KEPT" events are never acknowledged, and `by n` is said once the
 /// file holds number n; others are acknowledged, so that the file is often rewritten: each time
@@ -186,7 +187,10 @@ void trackUntil(const std::atomic<bool>& stops, int to, const SharedFile& file,
       const bool kept = client.track("KEPT", {{"by", by}, {"n", tracked}}) == Outcome::ok;
       if (!kept) return;
       ++tracked;
-      client.track("BULK", {{"text", std::string(12'000, 'x')}});
+      for (int i = 0; i < (ready ? bulkAtOnce : 1); ++i) {
+        client.track("BULK", {{"text", std::string(12'000, 'x')}});
+      }
+      if (client.stats().droppedQueueFull > 0) say(to, "dropped");
     }
     for (; isReady() && ready && said < tracked; ++said) say(to, by + ' ' + std::to_string(said));
     world.pass(client, ready ? 61'000 : 200, ready ? 20'500 : 200);
@@ -211,6 +215,7 @@ struct Heard {
 
   void note(const std::string& line) {
     lines.insert(line);
+    if (line == "dropped") FAIL_CHECK("the queue was too small for this test");
     if (line.substr(0, 4) == "ids ") ids.insert(line);
     else if (line.find(' ') != std::string::npos) stored.insert(line);
   }
@@ -252,6 +257,7 @@ Found takeAll(const SharedFile& file) {
     world.pass(client, 1'000, 1'000);
   }
   CHECK(client.stats().queuedEvents == 0);
+  CHECK(client.stats().droppedQueueFull == 0);
   Found found;
   found.damaged = client.stats().droppedDamaged;
   for (const fakes::Json& event : world.server->received()) {

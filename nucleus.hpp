@@ -1059,7 +1059,8 @@ inline void writeUnsigned(Buffer& out, std::uint64_t value) {
   for (; rest >= 100; rest /= 100) addPair(rest % 100);
   if (rest >= 10) addPair(rest);
   else *--at = static_cast<char>('0' + rest);
-  out.add({at, static_cast<std::size_t>(digits + sizeof digits - at)});
+  const auto count = static_cast<std::size_t>(digits + sizeof digits - at);
+  out.add({at, lesser(count, sizeof digits)});  // of which it is, as not every compiler sees
 }
 
 inline void writeInteger(Buffer& out, std::int64_t value) {

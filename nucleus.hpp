@@ -726,8 +726,11 @@ inline void copyBytes(char* to, const char* from, std::size_t bytes) {
 class Buffer {
  public:
   Buffer() = default;
+  /// Without memory nothing fits.
   Buffer(char* data, std::size_t capacity)
-      : data_(data), end_(data), limit_(data + capacity), capacity_(capacity) {}
+      : data_(data), end_(data), capacity_(data != nullptr ? capacity : 0) {
+    clear();
+  }
 
   std::string_view view() const { return {data_, size()}; }
   std::size_t size() const { return static_cast<std::size_t>(end_ - data_); }
@@ -856,7 +859,7 @@ class WordBlock {
     std::memcpy(&eight, from, sizeof eight);
     return eight;
   }
-  static constexpr std::uint64_t all(unsigned c) { return 0x0101'0101'0101'0101 * c; }
+  static constexpr std::uint64_t all(std::uint64_t c) { return 0x0101'0101'0101'0101 * c; }
   /// The top bit of each that is `least` or more, where all are ASCII.
   static std::uint64_t from(unsigned least, std::uint64_t ascii) {
     return (ascii + all(0x80 - least)) & all(0x80);

@@ -579,7 +579,7 @@ class Pair {
     else if (what < 60) acknowledge();
     else if (what < 68) gather();
     else if (what < 76) written(below(4) != 0);
-    else if (what < 78) rewritten();
+    else if (what < 78) rewrite();
     else if (what < 84) request();
     else if (what < 89) answered();
     else if (what < 94) expire();
@@ -698,6 +698,24 @@ class Pair {
       item.inFile = item.inFile || (item.writing && arrived);
       item.writing = false;
     }
+  }
+  /// A whole new file, in pieces, while events come and go.
+  void rewrite() {
+    queue().markAll(0, Queue::writing);
+    for (Model::Item& item : model_.items) item.writing = false;
+    for (std::size_t left = below(60); left > 0 && queue().unwritten() != queue().end(); --left) {
+      const std::uint64_t id = queue().at(queue().unwritten()).id;
+      std::size_t i = 0;
+      while (i < model_.items.size() && model_.items[i].writing) ++i;
+      REQUIRE(i < model_.items.size());
+      REQUIRE(model_.items[i].id == id);
+      queue().mark(queue().unwritten(), Queue::writing);
+      model_.items[i].writing = true;
+      if (below(10) == 0) acknowledge();
+      if (below(10) == 0) accept(model_.session == 0 || below(12) == 0);
+    }
+    if (queue().unwritten() == queue().end() && below(4) != 0) rewritten();
+    else written(false);
   }
   void rewritten() {
     queue().rewritten();

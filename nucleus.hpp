@@ -1476,12 +1476,6 @@ class JsonReader {
   bool first_ = false;
 };
 
-/// Whether `text` is one whole JSON value.
-inline bool isJson(std::string_view text) {
-  JsonReader reader(text);
-  return reader.skip() && reader.finished();
-}
-
 inline void writeUtf8(Buffer& out, std::uint32_t code) {
   const auto tail = [code](unsigned shift) {
     return static_cast<char>(0x80 | (code >> shift & 0x3F));
@@ -7538,8 +7532,8 @@ class Policy {
   void addFile() {
     if (!stores_) return add({"Nothing is stored on the device."});
     add(
-        {"What was not sent yet waits on the device, with the identifiers and the user's id and"
-         " properties, "});
+        {"What was not sent yet waits on the device,"
+         " with the identifiers and the user's id and properties, "});
     addPlace();
     add({" Events older than ", cutoff(), " are dropped as soon as the program runs."});
   }
@@ -7548,9 +7542,8 @@ class Policy {
     if (options_.storage != nullptr) return add({"in a storage of the program's own."});
     if (!options_.cacheFile.empty()) return add({"in one file, ", withoutHome(), twin});
     add({"in one file", twin, " The file is nucleus/", options_.appId,
-         ".cache in ~/.local/share (or $XDG_DATA_HOME) on Linux, in ~/Library/Application Support "
-         "on"
-         " macOS, in %LOCALAPPDATA% on Windows."});
+         ".cache in ~/.local/share (or $XDG_DATA_HOME) on Linux,"
+         " in ~/Library/Application Support on macOS, in %LOCALAPPDATA% on Windows."});
   }
   std::string withoutHome() const {
     std::string path;

@@ -39,6 +39,12 @@ std::string written(std::size_t capacity, Write&& write, bool* full = nullptr) {
   return std::string(out.view());
 }
 
+/// Whether `text` is one whole JSON value.
+bool isJson(std::string_view text) {
+  JsonReader reader(text);
+  return reader.skip() && reader.finished();
+}
+
 std::string asJson(std::string_view text) {
   return written(6 * text.size() + 2, [&](Buffer& out) { writeString(out, text); });
 }

@@ -1,4 +1,5 @@
 // The public face: bad input, outcomes, the books, consent, erasure, callbacks, flush and the end.
+#include "allocations.hpp"
 #include "check.hpp"
 #include "fakes.hpp"
 
@@ -22,6 +23,7 @@ using fakes::balanced;
 using fakes::Json;
 using fakes::Server;
 using fakes::World;
+using namespace heap;
 using nucleus::Client;
 using nucleus::Consent;
 using nucleus::Outcome;
@@ -32,47 +34,6 @@ using nucleus::Response;
 using nucleus::Stats;
 using nucleus::StorageState;
 using nucleus::Text;
-
-// ---- every allocation of this thread, counted where that is wanted ----
-
-namespace {
-
-thread_local bool counting = false;
-thread_local std::size_t allocations = 0, allocatedBytes = 0;
-thread_local std::size_t allowed = SIZE_MAX;  // more fail, while they are counted
-thread_local bool failed = false;             // one has
-
-void* allocate(std::size_t bytes) noexcept {
-  if (counting && allocations >= allowed) return failed = true, nullptr;
-  if (counting) ++allocations, allocatedBytes += bytes;
-  return std::malloc(bytes == 0 ? 1 : bytes);
-}
-
-void* allocateOrThrow(std::size_t bytes) {
-  void* const memory = allocate(bytes);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-
-/// What the host itself allocates in a callback does not count.
-struct Uncounted {
-  bool before = std::exchange(counting, false);
-  Uncounted() = default;
-  Uncounted(const Uncounted&) = delete;
-  Uncounted& operator=(const Uncounted&) = delete;
-  ~Uncounted() { counting = before; }
-};
-
-}  // namespace
-
-void* operator new(std::size_t bytes) { return allocateOrThrow(bytes); }
-void* operator new[](std::size_t bytes) { return allocateOrThrow(bytes); }
-void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
-void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 

@@ -1,14 +1,9 @@
 // What only a stranger's file or an unlikely server leads to.
 #include "check.hpp"
 #include "fakes.hpp"
+#include "reserved.hpp"
 
-#include <exception>
 #include <set>
-
-struct init : std::exception {};
-namespace error {
-struct Lost : std::exception {};
-}  // namespace error
 
 namespace {
 

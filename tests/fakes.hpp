@@ -16,14 +16,16 @@
 
 namespace fakes {
 
-/// Long loops are shorter by this where a sanitizer makes each step slower: they are gone through
-/// whole without one.
+/// Long loops are shorter by this where a sanitizer or an emulator makes each step slower: they are
+/// gone through whole without one.
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define NUCLEUS_TEST_ADDRESSES
 #endif
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if defined(NUCLEUS_TESTS_SLOWDOWN)
+constexpr std::size_t slowdown = NUCLEUS_TESTS_SLOWDOWN;
+#elif defined(__SANITIZE_THREAD__)
 constexpr std::size_t slowdown = 10;
 #elif defined(__SANITIZE_ADDRESS__) || defined(NUCLEUS_TEST_ADDRESSES)
 constexpr std::size_t slowdown = 5;

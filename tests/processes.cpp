@@ -154,7 +154,8 @@ nucleus::Options onFile(fakes::World& world, const SharedFile& file) {
 }
 
 constexpr int eventsInMemory = 20;
-constexpr int bulkAtOnce = 6;  // so that every few steps enough of the file is dead to write it anew
+constexpr int bulkAtOnce =
+    6;  // so that every few steps enough of the file is dead to write it anew
 
 /// Tracks until it is stopped. "KEPT" events are never acknowledged, and `by n` is said once the
 /// file holds number n; others are acknowledged, so that the file is often rewritten: each time
@@ -298,7 +299,7 @@ TEST_CASE("two processes on one file, killed at any moment, lose nothing that wa
   const SharedFile file;
   std::set<std::string> ids;
   std::size_t rewritten = 0, rounds = 0;
-  for (std::size_t round = 0; round < 6 + 30 / fakes::slowdown; ++round) {
+  for (std::size_t round = 0; round < 6 + 12 / fakes::slowdown; ++round) {
     CAPTURE(round);
     Heard heard;
     Process first([&](int to) { trackForever(to, file, "first"); });
@@ -384,7 +385,7 @@ TEST_CASE("two clients on one file in one process lose nothing, whichever ends f
 }
 
 TEST_CASE("of processes that start at once one has the file, and none loses what it stored") {
-  for (std::size_t round = 0; round < 4 + 20 / fakes::slowdown; ++round) {
+  for (std::size_t round = 0; round < 4 + 8 / fakes::slowdown; ++round) {
     CAPTURE(round);
     const SharedFile file;
     Heard heard;

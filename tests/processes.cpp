@@ -154,8 +154,7 @@ nucleus::Options onFile(fakes::World& world, const SharedFile& file) {
 }
 
 constexpr int eventsInMemory = 20;
-constexpr int bulkAtOnce =
-    6;  // so that every few steps enough of the file is dead to write it anew
+constexpr int bulkAtOnce = 6;  // so every few steps enough of the file is dead to write it anew
 
 /// Tracks until it is stopped. "KEPT" events are never acknowledged, and `by n` is said once the
 /// file holds number n; others are acknowledged, so that the file is often rewritten: each time

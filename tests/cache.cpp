@@ -668,7 +668,7 @@ TEST_CASE("a file is rewritten once 16 KB and more than half of it are dead, not
     while (disk.replaces == replaces) {
       before = program.file().size();
       program.client->track("TAKEN", {{"filler", filler}});
-      program.pass(11 * 60'000, 5000);  // longer than any pause
+      program.pass(11 * 60'000, 30'000);  // longer than any pause
     }
     const std::size_t alive = program.file().size();
     const std::size_t threshold = std::max<std::size_t>(16 << 10, alive);

@@ -50,13 +50,14 @@ class Game {
       library_.of([&] { net_->reply(), nucleus_.poll(), stats_ = nucleus_.stats(); });
       library_.endFrame(), curl_.endFrame();
       draw();
+      if (frame + 1 == lastFrame_ && !savePicture()) return false;
+      picture_.show();
       next += std::chrono::microseconds(16'667);
       std::this_thread::sleep_until(next);
     }
     nucleus_.shutdown(0);  // what has not arrived is in the file, for the next run
     report();
-    const std::string& file = arguments_["--picture"];
-    return picture_.isThere() && (file.empty() || picture_.save(file.c_str()));
+    return picture_.isThere();
   }
 
  private:
@@ -118,15 +119,18 @@ class Game {
     drawStats();
     if (asking_) drawQuestion();
     if (leaving_) picture_.write("Good bye", 224, 160, 4, yellow);
-    picture_.show();
   }
   void drawQuestion() {
-    const char* const lines[] = {
-        "May we count levels and deaths?", "", "Sent with two random ids, and no name.",
-        "T takes it back at any time.",    "", "Y yes   N no"};
-    picture_.fill({60, 140, 520, 190}, panel);
-    picture_.write("Star Dodger", 188, 154, 4, yellow);
-    int y = 194;
+    const char* const lines[] = {"May we count levels and deaths?",
+                                 "",
+                                 "They go to Nucleus with two random ids",
+                                 "and the kind of your system, no name.",
+                                 "T takes it back at any time.",
+                                 "",
+                                 "Y yes   N no"};
+    picture_.fill({60, 136, 520, 206}, panel);
+    picture_.write("Star Dodger", 188, 150, 4, yellow);
+    int y = 188;
     for (const char* line : lines) picture_.write(line, 80, y, 2, white), y += 20;
   }
   void drawStats() {
@@ -151,6 +155,10 @@ class Game {
   std::uint64_t dropped() const {
     return stats_.droppedQueueFull + stats_.droppedTooOld + stats_.droppedRefused +
            stats_.droppedDamaged + stats_.droppedPersonalData;
+  }
+  bool savePicture() {
+    const std::string& file = arguments_["--picture"];
+    return file.empty() || picture_.save(file.c_str());
   }
   void report() {
     std::ofstream out(arguments_["--report"]);

@@ -1,5 +1,5 @@
 // Shows how a game uses the library: it asks on its first screen, tracks levels and deaths,
-// delivers from its frame loop, survives without a network, and shows what all of that costs a
+// delivers from its frame loop, plays on without a network, and shows what all of that costs a
 // frame.
 //   c++ -std=c++17 -O2 game.cpp $(pkg-config --cflags --libs sdl2 libcurl) -pthread -o game
 //   ./game [--endpoint URL] [--cache FILE] [--worker no] [--script FILE] [--frames N]
@@ -11,6 +11,7 @@
 #include "world.hpp"
 
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <map>
@@ -31,7 +32,7 @@ class Game {
     options.rememberTrackingChoice = true;  // ... which the next run knows
     options.transport = [net = net_](const nucleus::Request& r) { return net->begin(r); };
     options.reportIntervalMs = 5'000;
-    options.background = arguments_["--worker"] != "no";  // who waits for the disk
+    options.background = arguments_["--worker"] != "no";  // the worker waits for the disk, or we
     options.cacheFile = arguments_["--cache"];
     if (!arguments_["--endpoint"].empty()) options.endpoint = arguments_["--endpoint"];
     nucleus_ = nucleus::Client(options);
@@ -106,7 +107,7 @@ class Game {
   }
   void leave() {
     leaving_ = true;
-    nucleus_.flush(0);  // it never waits; the frames go on
+    library_.of([&] { nucleus_.flush(0); });  // never waits; the frames go on
   }
   /// Once the player leaves, for a second or until all has arrived.
   bool goesOn(int frame) {
@@ -192,7 +193,8 @@ class Game {
 int main(int count, char** arguments) {
   Game::Arguments given;
   for (int i = 1; i + 1 < count; i += 2) given[arguments[i]] = arguments[i + 1];
-  if (Game(std::move(given)).run()) return 0;
+  Game game(std::move(given));
+  if (game.run()) return 0;
   std::fprintf(stderr, "No picture: %s\n", SDL_GetError());
   return 1;
 }

@@ -38,7 +38,8 @@ class Picture {
     SDL_Init(SDL_INIT_VIDEO);
     window_ = SDL_CreateWindow(title, SDL_WINDOWPOS_CENTERED, SDL_WINDOWPOS_CENTERED, width, height,
                                SDL_WINDOW_RESIZABLE);
-    renderer_ = SDL_CreateRenderer(window_, -1, 0);
+    if (window_ != nullptr) renderer_ = SDL_CreateRenderer(window_, -1, 0);
+    if (renderer_ == nullptr) return;
     SDL_RenderSetLogicalSize(renderer_, width, height);
     SDL_SetRenderDrawBlendMode(renderer_, SDL_BLENDMODE_BLEND);
   }
@@ -76,11 +77,12 @@ class Picture {
   }
   void show() { SDL_RenderPresent(renderer_); }
   bool save(const char* file) {
+    const SDL_Rect all = {0, 0, width, height};
     SDL_Surface* const surface =
         SDL_CreateRGBSurfaceWithFormat(0, width, height, 24, SDL_PIXELFORMAT_RGB24);
     const bool saved = surface != nullptr &&
-                       SDL_RenderReadPixels(renderer_, nullptr, SDL_PIXELFORMAT_RGB24,
-                                            surface->pixels, surface->pitch) == 0 &&
+                       SDL_RenderReadPixels(renderer_, &all, SDL_PIXELFORMAT_RGB24, surface->pixels,
+                                            surface->pitch) == 0 &&
                        SDL_SaveBMP(surface, file) == 0;
     SDL_FreeSurface(surface);
     return saved;

@@ -48,9 +48,9 @@ class World {
       else picture.draw(rock, thing.x, thing.y, 3, {130, 112, 120, 255});
       if (!thing.isStar) picture.draw(craters, thing.x, thing.y, 3, {88, 74, 86, 255});
     }
-    if (frame_ % 8 < 4) picture.draw(flame, x_, y_ + 3, 3, {255, 140, 60, 255});
-    const bool isNew = deaths_ > 0 && age_ < 90;
-    if (!isNew || age_ % 10 < 5) picture.draw(ship, x_, y_, 3, {110, 220, 255, 255});
+    const bool isNew = deaths_ > 0 && age_ < 90, shows = !isNew || age_ % 10 < 5;
+    if (shows && frame_ % 8 < 4) picture.draw(flame, x_, y_ + 3, 3, {255, 140, 60, 255});
+    if (shows) picture.draw(ship, x_, y_, 3, {110, 220, 255, 255});
     picture.fill({4, 8, 350, 26}, {24, 30, 66, 215});
     picture.write("level " + std::to_string(level_) + "  stars " + std::to_string(stars_) + "/" +
                       std::to_string(starsOfLevel) + "  deaths " + std::to_string(deaths_),

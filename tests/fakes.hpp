@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -207,10 +208,14 @@ struct Server {
   }
 };
 
-/// The same bytes each time for the same seed.
+/// The same numbers each time for the same seed, whatever the machine's order of bytes.
 inline std::function<bool(void*, std::size_t)> entropyFrom(std::uint64_t seed) {
   return [random = std::make_shared<std::mt19937_64>(seed)](void* to, std::size_t n) {
-    for (std::size_t i = 0; i < n; ++i) static_cast<char*>(to)[i] = static_cast<char>((*random)());
+    for (std::size_t at = 0; at < n; at += sizeof(std::uint64_t)) {
+      std::uint64_t word = 0;
+      for (int bit = 0; bit < 64; bit += 8) word |= ((*random)() & 0xff) << bit;
+      std::memcpy(static_cast<char*>(to) + at, &word, std::min(n - at, sizeof word));
+    }
     return true;
   };
 }

@@ -26,8 +26,9 @@
 // NUCLEUS_DISABLED        every call does nothing: no code and no text of the library remains
 // NUCLEUS_SPLIT           declarations only; exactly one file also defines ...
 // NUCLEUS_IMPLEMENTATION  ... this, and gets the bodies
-// Builds that differ in any of these (or in exceptions, or in version) use different symbols. What
-// is defined here for the rest of the file, but for the version, is undefined at its end.
+// Builds that differ in any of these (or in exceptions, standard library or version) use different
+// symbols. What is defined here for the rest of the file, but for the version, is undefined at its
+// end.
 
 #if defined(_MSVC_LANG) ? _MSVC_LANG < 201703L : __cplusplus < 201703L
 #error "nucleus.hpp needs C++17 (-std=c++17, /std:c++17)"
@@ -105,9 +106,18 @@
 #define NUCLEUS_ENABLED true
 #endif
 
-#define NUCLEUS_PASTE(t, f, e, b) v1_0_0_threads##t##_files##f##_exceptions##e##_##b
-#define NUCLEUS_TAG(t, f, e, b) NUCLEUS_PASTE(t, f, e, b)
-#define NUCLEUS_ABI NUCLEUS_TAG(NUCLEUS_THREADS, NUCLEUS_FILES, NUCLEUS_EXCEPTIONS, NUCLEUS_BODIES)
+#if defined(_LIBCPP_VERSION)
+#define NUCLEUS_STANDARD libcxx
+#elif defined(_GLIBCXX_USE_CXX11_ABI) && !_GLIBCXX_USE_CXX11_ABI
+#define NUCLEUS_STANDARD oldstd
+#else
+#define NUCLEUS_STANDARD std
+#endif
+
+#define NUCLEUS_PASTE(t, f, e, s, b) v1_0_0_threads##t##_files##f##_exceptions##e##_##s##_##b
+#define NUCLEUS_TAG(t, f, e, s, b) NUCLEUS_PASTE(t, f, e, s, b)
+#define NUCLEUS_ABI \
+  NUCLEUS_TAG(NUCLEUS_THREADS, NUCLEUS_FILES, NUCLEUS_EXCEPTIONS, NUCLEUS_STANDARD, NUCLEUS_BODIES)
 
 #ifndef NUCLEUS_HPP
 #define NUCLEUS_HPP
@@ -7820,6 +7830,7 @@ NUCLEUS_INLINE Stats Client::stats() const noexcept { return core_ ? core_->stat
 #undef NUCLEUS_INLINE
 #undef NUCLEUS_BODIES
 #undef NUCLEUS_ENABLED
+#undef NUCLEUS_STANDARD
 #undef NUCLEUS_PASTE
 #undef NUCLEUS_TAG
 #undef NUCLEUS_ABI

@@ -86,6 +86,14 @@
 #define NUCLEUS_PREFETCHES
 #endif
 
+// State of the process. All libraries of a program that share code have it once, even where they
+// are built with hidden symbols: the templates of the standard library hide nothing.
+#if defined(__GNUC__) && !defined(_WIN32) && !defined(__CYGWIN__)
+#define NUCLEUS_SHARED __attribute__((visibility("default")))
+#else
+#define NUCLEUS_SHARED
+#endif
+
 #if defined(__FAST_MATH__) || (defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0)
 #define NUCLEUS_IEEE_ARITHMETIC false
 #else
@@ -5244,14 +5252,14 @@ class Thread {
   void join() {}
   void detach() {}
 };
-inline const Callback*& innermostCallback() {
+NUCLEUS_SHARED inline const Callback*& innermostCallback() {
   static const Callback* innermost = nullptr;
   return innermost;
 }
 
 #else
 
-inline const Callback*& innermostCallback() {
+NUCLEUS_SHARED inline const Callback*& innermostCallback() {
   static thread_local const Callback* innermost = nullptr;
   return innermost;
 }
@@ -5406,7 +5414,7 @@ class Lock {
 // ---- fork ----
 
 /// How many fork() lie between the start of the program and this process.
-inline std::atomic<unsigned>& forkCount() {
+NUCLEUS_SHARED inline std::atomic<unsigned>& forkCount() {
   static std::atomic<unsigned> count{0};
   return count;
 }
@@ -5427,7 +5435,7 @@ class OpenHandles {
 
  private:
   using Handles = std::atomic<int>[64];  // a handle and 1; 0: free
-  static Handles& handles() {
+  NUCLEUS_SHARED static Handles& handles() {
     static Handles handles = {};
     return handles;
   }
@@ -5445,7 +5453,7 @@ inline void afterFork() {
   ++forkCount();
   OpenHandles::closeAll(::close);
 }
-inline void watchForks() {
+NUCLEUS_SHARED inline void watchForks() {
   static const int watching = pthread_atfork(nullptr, nullptr, afterFork);
   static_cast<void>(watching);
 }
@@ -7826,6 +7834,7 @@ NUCLEUS_INLINE Stats Client::stats() const noexcept { return core_ ? core_->stat
 #undef NUCLEUS_VECTORS
 #undef NUCLEUS_PREFETCH
 #undef NUCLEUS_PREFETCHES
+#undef NUCLEUS_SHARED
 #undef NUCLEUS_IEEE_ARITHMETIC
 #undef NUCLEUS_INLINE
 #undef NUCLEUS_BODIES

@@ -8,13 +8,13 @@ nucleus::Outcome reportElsewhere(nucleus::Client& client, const std::exception& 
 }
 
 namespace {
-struct Own : std::exception {
+struct Elsewhere : std::exception {
   const char* what() const noexcept override { return "thrown elsewhere"; }
 };
 }  // namespace
 
 void throwElsewhere() {
 #if defined(__cpp_exceptions)
-  throw Own();
+  throw Elsewhere();
 #endif
 }

@@ -480,7 +480,7 @@ struct Options {
   std::size_t maxEventBytes = 16 << 10;       ///< 512 bytes to 8 MB
   std::size_t maxBatchBytes = 64 << 10;       ///< of a request; at least maxEventBytes + 16
   bool reportUncaught = false;  ///< std::terminate becomes an error event, then goes on as before
-  bool debug = false;           ///< diagnostics to stderr
+  bool debug = false;           ///< diagnostics to stderr, where the system has one
   /// Asked on the caller's thread, with no lock held, about every event but `init`; false: not
   /// tracked. Not asked again about what it tracks itself.
   detail::Function<bool(Text type, Text name, Properties)> filter;
@@ -5588,6 +5588,14 @@ inline std::uint64_t systemRamBytes() { return 0; }
 
 #endif
 
+inline void writeToStderr(std::string_view text) {
+#if defined(_WIN32) || defined(__unix__) || defined(__APPLE__) || defined(__wasi__)
+  std::fwrite(text.data(), 1, text.size(), stderr);
+#else
+  static_cast<void>(text);  // a device has none, and no room for what it takes
+#endif
+}
+
 constexpr std::string_view systemName =
 #if defined(_WIN32)
     "win32";
@@ -7285,7 +7293,7 @@ class Core {
       }
       writeUnsigned(line, diagnostic.count);
       line.add(")\n");
-      std::fwrite(line.data(), 1, line.size(), stderr);
+      writeToStderr(line.view());
     }
     if (options_.onDiagnostic) {
       inside("onDiagnostic", [&] { options_.onDiagnostic(diagnostic); });

@@ -3873,7 +3873,10 @@ struct Limits {
   }
   std::size_t deviceBytes() const { return lesser<std::size_t>(maxEventBytes * 3 / 8, 1024); }
   std::size_t propsBytes() const { return maxEventBytes / 2; }
-  std::size_t fileBytes() const { return 2 * maxQueueBytes + (64 << 10); }
+  /// What the file never exceeds: a device gives it a few pages of flash.
+  std::size_t fileBytes() const {
+    return 2 * maxQueueBytes + lesser<std::size_t>(maxQueueBytes, 64 << 10);
+  }
   /// So much of the file is dead before it is written anew for that.
   std::size_t deadBytes() const { return greater<std::size_t>(maxQueueBytes / 4, 16 << 10); }
 };

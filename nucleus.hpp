@@ -1861,12 +1861,12 @@ class Finder {
   /// A top-level domain, as far as its form tells, and nothing that is known to be something else.
   bool isTop(std::size_t at, std::size_t end) const {
     constexpr std::size_t longest = 127;
-    constexpr char others[][8] = {// no pointers to be relocated
-                                  "latest", "next", "beta", "alpha", "canary", "nightly", "stable",
-                                  "png",    "jpg",  "jpeg", "gif",   "webp",   "svg",     "bmp",
-                                  "ico",    "tga",  "dds",  "ktx",   "psd",    "mp3",     "mp4",
-                                  "ogg",    "wav",  "json", "xml",   "css",    "js",      "ts",
-                                  "html",   "txt",  "pdf",  "dll",   "exe",    "cpp",     "hpp"};
+    static constexpr char others[][8] = {
+        // no pointers to be relocated
+        "latest", "next", "beta", "alpha", "canary", "nightly", "stable", "png", "jpg",
+        "jpeg",   "gif",  "webp", "svg",   "bmp",    "ico",     "tga",    "dds", "ktx",
+        "psd",    "mp3",  "mp4",  "ogg",   "wav",    "json",    "xml",    "css", "js",
+        "ts",     "html", "txt",  "pdf",   "dll",    "exe",     "cpp",    "hpp"};
     const std::string_view label = text_.substr(at, end - at);
     if (label.size() < 2 || label.size() > longest) return false;
     if (isSameIgnoringCase(label.substr(0, 4), "xn--")) return label.size() > 4;
@@ -2408,7 +2408,8 @@ void writeIfFits(Buffer& out, Field field, const Value& value) {
 
 /// What the program runs on, told in `init` and `error`.
 struct Device {
-  Fixed<64> version, locale, platform, osVersion, arch;
+  Fixed<64> version, locale, platform, osVersion;
+  std::string_view arch;  // constant
   std::uint64_t totalRamGb = 0;
 
   void write(Buffer& out) const {
@@ -2419,7 +2420,7 @@ struct Device {
     writeIfFits(out, Field::version, version.view());
     writeIfFits(out, Field::locale, locale.view());
     writeIfFits(out, Field::language, locale.view());
-    writeIfFits(out, Field::arch, arch.view());
+    writeIfFits(out, Field::arch, arch);
     writeIfFits(out, Field::moduleVersion, std::string_view(NUCLEUS_VERSION));
   }
 };
@@ -2694,14 +2695,17 @@ inline bool readEvent(std::string_view json, EventFacts& facts) {
 // events of a session stand together, their init first.
 
 /// Numbers of events that have left, as ranges: they are told to the file, and then forgotten.
-class IdRanges {
+class RangeList {
  public:
   struct Range {
     std::uint64_t first, last;
   };
 
+  RangeList() = default;
+  RangeList(Range* memory, std::size_t capacity) : ranges_(memory), capacity_(capacity) {}
+
   bool empty() const { return count_ == 0; }
-  bool full() const { return count_ == capacity; }
+  bool full() const { return count_ == capacity_; }
   const Range* begin() const { return ranges_; }
   const Range* end() const { return ranges_ + count_; }
   void clear() { count_ = 0; }
@@ -2722,10 +2726,22 @@ class IdRanges {
     return false;
   }
 
+  static constexpr std::size_t most = 64;
+
  private:
-  static constexpr std::size_t capacity = 64;
-  Range ranges_[capacity];
-  std::size_t count_ = 0;
+  Range* ranges_ = nullptr;
+  std::size_t capacity_ = 0, count_ = 0;
+};
+
+/// A list that brings its memory along.
+class IdRanges : public RangeList {
+ public:
+  IdRanges() : RangeList(memory_, most) {}
+  IdRanges(const IdRanges&) = delete;
+  IdRanges& operator=(const IdRanges&) = delete;
+
+ private:
+  Range memory_[most];
 };
 
 /// The ids that a request carries, in order, each with a mark once the server has named it.
@@ -2808,8 +2824,11 @@ class Queue {
   static constexpr std::size_t none = SIZE_MAX;
 
   Queue() = default;
-  Queue(char* data, std::size_t capacity, std::size_t maxBytes)
-      : data_(data), capacity_(capacity), maxBytes_(maxBytes) {}
+  /// `left` is where numbers of events that have left are kept.
+  Queue(char* data, std::size_t capacity, std::size_t maxBytes, const RangeList& left)
+      : data_(data), capacity_(capacity), maxBytes_(maxBytes), goneIds_(left) {
+    goneIds_.clear();
+  }
 
   bool empty() const { return events_ == 0; }
   std::size_t events() const { return events_; }
@@ -2819,7 +2838,7 @@ class Queue {
   std::size_t maxBytes() const { return maxBytes_; }
   /// Nothing is left of the newest session.
   bool newestSessionLeft() const { return handedOn_ != 0; }
-  IdRanges& goneIds() { return goneIds_; }
+  RangeList& goneIds() { return goneIds_; }
   bool tellsGone() const { return lostTrack_ || !goneIds_.empty(); }
   /// More has left than goneIds could hold: a whole new file is to tell, soon.
   bool lostTrack() const { return lostTrack_; }
@@ -2893,7 +2912,7 @@ class Queue {
   /// Every event leaves. Returns how many.
   std::uint64_t clear() {
     const std::uint64_t cleared = events_;
-    *this = Queue(data_, capacity_, maxBytes_);
+    *this = Queue(data_, capacity_, maxBytes_, goneIds_);
     return cleared;
   }
   /// Nothing of what was in it can be read in its memory any more.
@@ -3107,7 +3126,7 @@ class Queue {
   std::size_t events_ = 0, bytes_ = 0, filedEvents_ = 0, filedBytes_ = 0;
   std::size_t unfiled_ = 0, unwritten_ = 0, writing_ = 0;  // none of the kind is before
   unsigned handedOn_ = 0;
-  IdRanges goneIds_;
+  RangeList goneIds_;
   bool lostTrack_ = false;
 };
 
@@ -3330,8 +3349,8 @@ inline bool readState(std::string_view json, State& state) {
   return reader.finished();
 }
 
-inline void writeRanges(Buffer& out, const IdRanges& ranges) {
-  for (const IdRanges::Range& range : ranges) {
+inline void writeRanges(Buffer& out, const RangeList& ranges) {
+  for (const RangeList::Range& range : ranges) {
     if (!out.empty()) out.add(',');
     writeUnsigned(out, range.first);
     if (range.last == range.first) continue;
@@ -3341,7 +3360,7 @@ inline void writeRanges(Buffer& out, const IdRanges& ranges) {
 }
 
 /// The next of the comma-separated ranges; false at the end and at anything else.
-inline bool readRange(std::string_view& text, IdRanges::Range& range) {
+inline bool readRange(std::string_view& text, RangeList::Range& range) {
   const std::string_view part = text.substr(0, text.find(','));
   text.remove_prefix(lesser(part.size() + 1, text.size()));
   const std::size_t dash = part.find('-');
@@ -3401,7 +3420,7 @@ class Held {
     events.push_back(entry);
   }
   void takeGone(std::string_view text) {
-    IdRanges::Range range;
+    RangeList::Range range;
     while (readRange(text, range)) {
       if (gone_.add(range.first, range.last)) continue;
       forgetGone();
@@ -3873,6 +3892,8 @@ struct Limits {
   }
   std::size_t deviceBytes() const { return lesser<std::size_t>(maxEventBytes * 3 / 8, 1024); }
   std::size_t propsBytes() const { return maxEventBytes / 2; }
+  /// Of numbers of events: as many as a small queue can have.
+  std::size_t ranges() const { return lesser(maxQueueBytes / 256, RangeList::most); }
   /// What the file never exceeds: a device gives it a few pages of flash.
   std::size_t fileBytes() const {
     return 2 * maxQueueBytes + lesser<std::size_t>(maxQueueBytes, 64 << 10);
@@ -3914,11 +3935,14 @@ class Engine {
  public:
   Engine(const Setup& setup, Arena& arena, Notices& reports)
       : notices(reports), setup_(setup), limits_(setup_.limits),
-        queue_(arena.take(limits_.queueCapacity()), limits_.queueCapacity(), limits_.maxQueueBytes),
+        queue_(arena.take(limits_.queueCapacity()), limits_.queueCapacity(), limits_.maxQueueBytes,
+               ranges(arena)),
         delivery_(limits_.reportIntervalMs, limits_.maxBatchBytes, limits_.batchIds()),
         tail_(arena.buffer(limits_.tailBytes())), deviceText_(arena.buffer(limits_.deviceBytes())) {
     identity.userId = arena.buffer(limits_.tailBytes());
     identity.props = arena.buffer(limits_.propsBytes());
+    loadedGone_ = ranges(arena);
+    loadedIds_ = ranges(arena);
   }
 
   Notices& notices;
@@ -4296,10 +4320,12 @@ class Engine {
   /// Before the records of a file are read.
   void loadBegins() {
     loading_ = Loading();
+    loadedGone_.clear();
+    loadedIds_.clear();
     loading_.before = queue_.events();
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
       const std::uint64_t id = queue_.at(at).id;
-      if (!loading_.seen.add(id, id)) loading_.seenAll = false;
+      if (!loadedIds_.add(id, id)) loading_.seenAll = false;
       queue_.mark(at, 0, Queue::loaded);  // which is said of this reading alone
     }
     loading_.dropped = droppedQueueFull_;
@@ -4405,9 +4431,14 @@ class Engine {
     std::uint64_t sessionId = 0;
     bool inDamage = false, damaged = false;  // there, or anywhere before
     Barrier barrier;                         // of the last state
-    IdRanges gone, seen;                     // `seen`: of every event so far, if seenAll
     bool seenAll = true;
   };
+
+  RangeList ranges(Arena& arena) const {
+    char* const memory = arena.take(limits_.ranges() * sizeof(RangeList::Range));
+    const std::size_t count = memory == nullptr ? 0 : limits_.ranges();
+    return {reinterpret_cast<RangeList::Range*>(memory), count};
+  }
 
   // ---- sessions and identity ----
 
@@ -4706,7 +4737,7 @@ class Engine {
     if (inFlight_ && &post == post_.get()) namedInFlight_ += removed;
     return removed;
   }
-  void acknowledge(const IdRanges& ids) {
+  void acknowledge(const RangeList& ids) {
     if (ids.empty()) return;
     for (std::size_t at = queue_.oldest(); at != queue_.end(); at = queue_.after(at)) {
       const Queue::Record record = queue_.at(at);
@@ -4937,20 +4968,20 @@ class Engine {
     delivery_.waitFor(left, now.steadyMs, random);
   }
   void loadGone(std::string_view text) {
-    IdRanges::Range range;
+    RangeList::Range range;
     while (readRange(text, range)) {
-      if (loading_.gone.add(range.first, range.last)) continue;
+      if (loadedGone_.add(range.first, range.last)) continue;
       forgetLoadedGone();
-      loading_.gone.add(range.first, range.last);
+      loadedGone_.add(range.first, range.last);
     }
   }
   /// Those of the loaded events leave again that the file says have left. Not an init that others
   /// need, where what was damaged may have said that they had left before it.
   void forgetLoadedGone() {
-    for (std::size_t at = queue_.oldest(); at != queue_.end() && !loading_.gone.empty();
+    for (std::size_t at = queue_.oldest(); at != queue_.end() && !loadedGone_.empty();
          at = queue_.after(at)) {
       const Queue::Record record = queue_.at(at);
-      if (!record.has(Queue::loaded) || !loading_.gone.contains(record.id)) continue;
+      if (!record.has(Queue::loaded) || !loadedGone_.contains(record.id)) continue;
       if (record.has(Queue::init) && loading_.damaged && !isSessionGone(at)) {
         file.mustRewrite = true;
         continue;
@@ -4959,7 +4990,7 @@ class Engine {
       queue_.remove(at);
       --accepted_;
     }
-    loading_.gone.clear();
+    loadedGone_.clear();
   }
   /// The file says that all of the session have left that this init opens.
   bool isSessionGone(std::size_t init) const {
@@ -4967,7 +4998,7 @@ class Engine {
       const Queue::Record record = queue_.at(at);
       if (!record.has(Queue::loaded)) continue;
       if (record.has(Queue::first)) break;
-      if (!loading_.gone.contains(record.id)) return false;
+      if (!loadedGone_.contains(record.id)) return false;
     }
     return true;
   }
@@ -4986,14 +5017,14 @@ class Engine {
     if (line.content.size() > limits_.maxEventBytes || !readEvent(line.content, facts)) {
       return countDamagedRecord();
     }
-    if (!loading_.seenAll || loading_.seen.contains(facts.id)) {
+    if (!loading_.seenAll || loadedIds_.contains(facts.id)) {
       const std::size_t at = find(facts.id);
       if (at != Queue::none) {
         loading_.sessionId = facts.sessionId;
         return queue_.mark(at, Queue::inFile);
       }
     }
-    if (!loading_.seen.add(facts.id, facts.id)) loading_.seenAll = false;
+    if (!loadedIds_.add(facts.id, facts.id)) loading_.seenAll = false;
     const bool another = facts.sessionId != loading_.sessionId;
     const bool lacksInit = another && !facts.isInit && line.kind != 'f';
     const bool restored = lacksInit && restoreInit(facts, now);
@@ -5063,6 +5094,7 @@ class Engine {
   Buffer tail_, deviceText_;
   Session session_;
   Loading loading_;
+  RangeList loadedGone_, loadedIds_;  // the latter: of every event so far, if loading_.seenAll
   Barrier barrier_;
   bool tracking_ = false, offline_ = false, inFlight_ = false, anyAside_ = false;
   std::uint64_t nextId_ = 0;
@@ -6108,10 +6140,21 @@ namespace nucleus {
 inline namespace NUCLEUS_ABI {
 namespace detail {
 
+/// Whether what stands before "://" is that.
+inline bool hasScheme(std::string_view endpoint, std::string_view scheme) {
+  const std::size_t end = endpoint.find("://");
+  return end != std::string_view::npos && isSameIgnoringCase(endpoint.substr(0, end), scheme);
+}
+
+inline bool isWebSocket(std::string_view endpoint) {
+  return hasScheme(endpoint, "ws") || hasScheme(endpoint, "wss");
+}
+
 /// The options, checked: what is out of range is clamped and noted.
 class Checked {
  public:
-  Checked(const Options& options, Notices& notices) : notices_(notices) {
+  Checked(const Options& options, Notices& notices)
+      : notices_(notices), webSocket_(isWebSocket(options.endpoint)) {
     limits.reportIntervalMs = clamp("reportIntervalMs", options.reportIntervalMs, 100, dayMs);
     limits.sessionTimeoutMs =
         clamp("sessionTimeoutMs", options.sessionTimeoutMs, 1'000, 365 * dayMs);
@@ -6131,11 +6174,13 @@ class Checked {
   /// Of memory, for all but the requests.
   static std::size_t need(const Limits& limits) {
     return limits.queueCapacity() + 2 * limits.tailBytes() + limits.deviceBytes() +
-           limits.propsBytes() + limits.scratchBytes() + 6 * Arena::alignment;
+           limits.propsBytes() + limits.scratchBytes() +
+           3 * limits.ranges() * sizeof(RangeList::Range) + 6 * Arena::alignment;
   }
-  /// And with one request of each kind.
-  static std::size_t needWithPosts(const Limits& limits) {
-    return need(limits) + limits.postCapacity() + heartbeatBytes + 2 * Arena::alignment;
+  /// And with one request of each kind there is.
+  std::size_t needWithPosts(const Limits& some) const {
+    return need(some) + some.postCapacity() + (webSocket_ ? heartbeatBytes : 0) +
+           2 * Arena::alignment;
   }
   static constexpr std::size_t heartbeatBytes = 1024;
 
@@ -6173,17 +6218,8 @@ class Checked {
   }
 
   Notices& notices_;
+  const bool webSocket_;
 };
-
-/// Whether what stands before "://" is that.
-inline bool hasScheme(std::string_view endpoint, std::string_view scheme) {
-  const std::size_t end = endpoint.find("://");
-  return end != std::string_view::npos && isSameIgnoringCase(endpoint.substr(0, end), scheme);
-}
-
-inline bool isWebSocket(std::string_view endpoint) {
-  return hasScheme(endpoint, "ws") || hasScheme(endpoint, "wss");
-}
 
 /// A connection that leaves this machine, and that anybody on the way can read.
 inline bool isPlain(std::string_view endpoint) {
@@ -6793,7 +6829,8 @@ class Core {
     if (keyBytes > 0 && keyBytes < leastKey) note(Notice::shortKey);
     if (!inert_) {
       detect();
-      if (hostMemory()) engine_.keep(makePost(false), makePost(true));
+      const bool beats = engine_.setup().webSocket;
+      if (hostMemory()) engine_.keep(makePost(false), beats ? makePost(true) : nullptr);
       beginTracking();
     }
     if (options_.background) startWorker();
@@ -6961,7 +6998,7 @@ class Core {
     return enough ? static_cast<char*>(options_.memory.data) + skipped : nullptr;
   }
   std::size_t memoryBytes() const {
-    return hostMemory() ? Checked::needWithPosts(checked_.limits) : Checked::need(checked_.limits);
+    return hostMemory() ? checked_.needWithPosts(checked_.limits) : Checked::need(checked_.limits);
   }
   Setup setup() const {
     Setup setup;
@@ -7005,7 +7042,7 @@ class Core {
     addRedacted(device.locale, orElse(options_.locale, systemLocale()), ofText);
     addRedacted(device.platform, orElse(options_.platform, systemName), ofText);
     addRedacted(device.osVersion, orElse(options_.osVersion, systemVersion()), ofVersion);
-    device.arch.add(systemArch);
+    device.arch = systemArch;
     device.totalRamGb = (systemRamBytes() + (1u << 29)) >> 30;
   }
   void beginTracking() {

@@ -303,7 +303,7 @@ TEST_CASE("a device that does not fit is told in part, and still as JSON") {
   device.locale.set("en-\"US\"");
   device.platform.set("li\x01nux");
   device.osVersion.set("6.1");
-  device.arch.set("x64");
+  device.arch = "x64";
   device.totalRamGb = 1024;
   std::string broken;
   for (std::size_t capacity = 0; capacity < 250; ++capacity) {

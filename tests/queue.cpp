@@ -21,10 +21,11 @@ using Numbers = std::vector<std::uint64_t>;
 /// A queue with memory of its own, filled by hand.
 struct Waiting {
   std::vector<char> memory;
+  IdRanges left;
   Queue queue;
 
   explicit Waiting(std::size_t maxBytes, std::size_t capacity = 1 << 16)
-      : memory(capacity), queue(memory.data(), capacity, maxBytes) {}
+      : memory(capacity), queue(memory.data(), capacity, maxBytes, left) {}
 
   bool push(std::uint64_t id, const std::string& text, unsigned flags = 0, std::int64_t born = 0) {
     char* const space = queue.space(Queue::headerBytes + text.size());

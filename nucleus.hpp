@@ -3767,7 +3767,7 @@ enum class Notice : unsigned char {
 
 struct NoticeRule {
   Severity severity;
-  char code[18], message[92];  // a detail may follow the message; no pointers to be relocated
+  std::string_view code, message;  // where the message ends with a blank, details follow
 };
 
 constexpr NoticeRule noticeRules[] = {
@@ -3813,11 +3813,55 @@ constexpr NoticeRule noticeRules[] = {
 
 constexpr std::size_t noticeCount = sizeof noticeRules / sizeof noticeRules[0];
 
+constexpr std::size_t noticeBytes() {
+  std::size_t sum = 0;
+  for (const NoticeRule& rule : noticeRules) sum += rule.code.size() + rule.message.size();
+  return sum;
+}
+
+/// The same as the program holds it: one text, and no pointers to be relocated.
+class NoticeTexts {
+ public:
+  constexpr NoticeTexts() : text_(), begins_(), severities_() {
+    std::uint16_t at = 0;
+    for (std::size_t i = 0; i < noticeCount; ++i) {
+      severities_[i] = static_cast<char>(noticeRules[i].severity);
+      begins_[2 * i] = at;
+      for (const char c : noticeRules[i].code) text_[at++] = c;
+      begins_[2 * i + 1] = at;
+      for (const char c : noticeRules[i].message) text_[at++] = c;
+    }
+    begins_[2 * noticeCount] = at;
+  }
+  constexpr Severity severity(std::size_t index) const {
+    return static_cast<Severity>(severities_[index]);
+  }
+  constexpr std::string_view code(std::size_t index) const { return piece(2 * index); }
+  constexpr std::string_view message(std::size_t index) const { return piece(2 * index + 1); }
+  constexpr bool hasDetail(std::size_t index) const { return message(index).back() == ' '; }
+  /// How many of the first ones have.
+  constexpr std::size_t detailsAmong(std::size_t count) const {
+    std::size_t details = 0;
+    while (count-- > 0) details += hasDetail(count) ? 1u : 0u;
+    return details;
+  }
+
+ private:
+  constexpr std::string_view piece(std::size_t i) const {
+    return {text_ + begins_[i], static_cast<std::size_t>(begins_[i + 1] - begins_[i])};
+  }
+
+  char text_[noticeBytes()];
+  std::uint16_t begins_[2 * noticeCount + 1];
+  char severities_[noticeCount];
+};
+inline constexpr NoticeTexts noticeTexts;
+
 /// Diagnostics on their way to the host: counted here, told at most once a minute for each code.
 class Notices {
  public:
   void add(Notice notice, std::string_view detail = {}, std::uint64_t count = 1) {
-    if (count > 0) add(slots_[static_cast<std::size_t>(notice)], detail, count);
+    if (count > 0) add(static_cast<std::size_t>(notice), detail, count);
   }
   /// When the next one may be told.
   std::int64_t dueMs() const {
@@ -3832,8 +3876,8 @@ class Notices {
     for (index = 0; pending_ && index < noticeCount; ++index) {
       Slot& slot = slots_[index];
       if (slot.count == 0 || slot.notBeforeMs > nowMs) continue;
-      message.add(noticeRules[index].message);
-      message.add(slot.detail.view());
+      message.add(noticeTexts.message(index));
+      if (const Buffer* const detail = detailOf(index)) message.add(detail->view());
       count = slot.count;
       slot.count = 0;
       slot.notBeforeMs = nowMs + 60'000;
@@ -3847,21 +3891,30 @@ class Notices {
   struct Slot {
     std::uint64_t count = 0;
     std::int64_t notBeforeMs = INT64_MIN;
-    Fixed<64> detail;
   };
-  void add(Slot& slot, std::string_view detail, std::uint64_t count) {
-    if (slot.count == 0) slot.detail.clear();
+  /// Null where the message is the same each time.
+  Buffer* detailOf(std::size_t index) {
+    const std::size_t before = noticeTexts.detailsAmong(index);
+    return noticeTexts.hasDetail(index) ? &details_[before] : nullptr;
+  }
+  void add(std::size_t index, std::string_view detail, std::uint64_t count) {
+    Slot& slot = slots_[index];
+    Buffer* const details = detailOf(index);
+    if (details != nullptr && slot.count == 0) details->clear();
+    if (details != nullptr) add(*details, detail);
     slot.count += count;
+    pending_ = true;
+  }
+  static void add(Buffer& details, std::string_view detail) {
     Fixed<64> told;
     Pieces pieces(detail, Redaction::all);
     for (std::string_view piece; pieces.next(piece);) writeCut(told, piece, told.room());
-    if (slot.detail.view().find(told.view()) == std::string_view::npos) {
-      if (!slot.detail.empty()) slot.detail.add(", ");
-      slot.detail.add(told.view().substr(0, slot.detail.room()));
-    }
-    pending_ = true;
+    if (details.view().find(told.view()) != std::string_view::npos) return;
+    if (!details.empty()) details.add(", ");
+    details.add(told.view().substr(0, details.room()));
   }
   Slot slots_[noticeCount];
+  Fixed<64> details_[noticeTexts.detailsAmong(noticeCount)];
   bool pending_ = false;
 };
 
@@ -7318,8 +7371,8 @@ class Core {
     message.clear();
     if (phase_ >= Phase::stopped || !tellsDiagnostics()) return false;
     if (!notices_.take(now().steadyMs, index, diagnostic.count, message)) return false;
-    diagnostic.severity = noticeRules[index].severity;
-    diagnostic.code = noticeRules[index].code;
+    diagnostic.severity = noticeTexts.severity(index);
+    diagnostic.code = noticeTexts.code(index);
     diagnostic.message = message.view();
     return true;
   }

@@ -1173,14 +1173,14 @@ class ShortestDigits {
   explicit ShortestDigits(std::uint64_t bits)
       : mantissa_(bits & ((std::uint64_t{1} << 52) - 1)),
         power_(static_cast<int>(bits >> 52 & 0x7FF)), even_((bits & 1) == 0) {
-    const bool closerBelow = mantissa_ == 0 && power_ > 1;
+    closerBelow_ = mantissa_ == 0 && power_ > 1;
     if (power_ == 0) {
       power_ = 1;
     } else {
       mantissa_ |= std::uint64_t{1} << 52;
     }
     power_ -= 1075;
-    if (!NUCLEUS_IEEE_ARITHMETIC || !findFew(bits)) generate(closerBelow ? 2 : 1);
+    if (!NUCLEUS_IEEE_ARITHMETIC || !findFew(bits)) generate();
   }
 
   std::string_view digits() const { return {digits_, count_}; }
@@ -1205,43 +1205,44 @@ class ShortestDigits {
     exponent_ = static_cast<int>(text.size()) - decimals;
     count_ = text.view().find_last_not_of('0') + 1;
   }
-  // rest / scale is the value; below and above are half the gaps to the neighbours, all times 2.
-  void generate(unsigned gapBits) {
-    BigNumber rest(mantissa_), scale(1), below(1), above(1);
-    rest.shiftLeft(gapBits);
-    scale.shiftLeft(gapBits);
-    above.shiftLeft(gapBits - 1);
-    for (BigNumber* up : {&rest, &below, &above}) {
+  // rest / scale is the value, and gap / scale half the way to the neighbour below, all times 2 or
+  // 4. It is as far to the one above, or twice as far.
+  void generate() {
+    BigNumber rest(mantissa_), scale(1), gap(1);
+    rest.shiftLeft(closerBelow_ ? 2 : 1);
+    scale.shiftLeft(closerBelow_ ? 2 : 1);
+    for (BigNumber* up : {&rest, &gap}) {
       if (power_ > 0) up->shiftLeft(static_cast<unsigned>(power_));
     }
     if (power_ < 0) scale.shiftLeft(static_cast<unsigned>(-power_));
-    estimate(rest, scale, below, above);
-    while (step(rest, scale, below, above)) {
+    estimate(rest, scale, gap);
+    while (step(rest, scale, gap)) {
     }
   }
-  bool reachesAbove(const BigNumber& rest, const BigNumber& scale, const BigNumber& above) const {
+  bool reachesAbove(const BigNumber& rest, const BigNumber& scale, const BigNumber& gap) const {
     BigNumber sum = rest;
-    sum.add(above);
+    sum.add(gap);
+    if (closerBelow_) sum.add(gap);
     const int order = sum.compare(scale);
     return even_ ? order >= 0 : order > 0;
   }
-  void estimate(BigNumber& rest, BigNumber& scale, BigNumber& below, BigNumber& above) {
+  void estimate(BigNumber& rest, BigNumber& scale, BigNumber& gap) {
     int bitLength = power_;
     for (std::uint64_t m = mantissa_; m != 0; m >>= 1) ++bitLength;
     exponent_ = (bitLength - 1) * 30103 / 100000 - 1;  // log10(2), and never too high
     for (int i = 0; i < exponent_; ++i) scale.multiply(10);
     for (int i = exponent_; i < 0; ++i) {
-      for (BigNumber* up : {&rest, &below, &above}) up->multiply(10);
+      for (BigNumber* up : {&rest, &gap}) up->multiply(10);
     }
-    for (; reachesAbove(rest, scale, above); ++exponent_) scale.multiply(10);
+    for (; reachesAbove(rest, scale, gap); ++exponent_) scale.multiply(10);
   }
-  bool step(BigNumber& rest, BigNumber& scale, BigNumber& below, BigNumber& above) {
-    for (BigNumber* up : {&rest, &below, &above}) up->multiply(10);
+  bool step(BigNumber& rest, BigNumber& scale, BigNumber& gap) {
+    for (BigNumber* up : {&rest, &gap}) up->multiply(10);
     char digit = '0';
     for (; rest.compare(scale) >= 0; ++digit) rest.subtract(scale);
-    const int order = rest.compare(below);
+    const int order = rest.compare(gap);
     const bool lowEnough = even_ ? order <= 0 : order < 0;
-    const bool highEnough = reachesAbove(rest, scale, above);
+    const bool highEnough = reachesAbove(rest, scale, gap);
     if (highEnough && (!lowEnough || roundsUp(rest, scale))) ++digit;
     digits_[count_++] = digit;
     return !lowEnough && !highEnough;
@@ -1253,7 +1254,7 @@ class ShortestDigits {
 
   std::uint64_t mantissa_;
   int power_;
-  bool even_;
+  bool even_, closerBelow_ = false;
   char digits_[20] = {};
   std::size_t count_ = 0;
   int exponent_ = 0;

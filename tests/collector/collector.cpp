@@ -1,6 +1,8 @@
 // A test server for the track endpoint: checks what it gets, and misbehaves on demand.
 //
-//   collector [--port N] [--port-file PATH] [--log PATH] [--behave JSON]
+//   collector [--port N] [--port-file PATH] [--log PATH] [--behave JSON] [--tls PEM]
+//
+// With --tls it speaks HTTPS alone; PEM is a file with its key and its certificate.
 //
 //   POST /app/{appId}/track   what a client talks to
 //   POST /control/behave      {"answers":[one per request, ...],"then":"ok"}, in place of the last
@@ -28,6 +30,7 @@
 #include <fstream>
 #include <functional>
 #include <iostream>
+#include <memory>
 #include <stdexcept>
 #include <thread>
 
@@ -105,11 +108,19 @@ void configure(httplib::Server& server) {
   server.set_tcp_nodelay(true);
 }
 
+std::unique_ptr<httplib::Server> serverFor(const std::string& pem) {
+  if (pem.empty()) return std::make_unique<httplib::Server>();
+  auto server = std::make_unique<httplib::SSLServer>(pem.c_str(), pem.c_str());
+  if (!server->is_valid()) throw std::runtime_error("the key or the certificate cannot be used");
+  return server;
+}
+
 int run(std::map<std::string, std::string> options) {
-  const std::string portFile = options["--port-file"];
+  const std::string portFile = options["--port-file"], pem = options["--tls"];
   Collector collector(options["--log"]);
   if (!options["--behave"].empty()) collector.behave(scriptOf(options["--behave"]));
-  httplib::Server server;
+  const auto owned = serverFor(pem);
+  httplib::Server& server = *owned;
   configure(server);
   route(server, collector);
   int port = options["--port"].empty() ? 0 : std::stoi(options["--port"]);
@@ -121,14 +132,15 @@ int run(std::map<std::string, std::string> options) {
     if (std::rename((portFile + ".tmp").c_str(), portFile.c_str()) != 0)
       throw std::runtime_error("the port file cannot be written");
   }
-  std::cout << "listening on http://127.0.0.1:" << port << std::endl;
+  std::cout << "listening on http" << (pem.empty() ? "" : "s") << "://127.0.0.1:" << port
+            << std::endl;
   return server.listen_after_bind() ? 0 : 1;
 }
 
 }  // namespace collector
 
 int main(int count, char** arguments) try {
-  const std::set<std::string> known = {"--port", "--port-file", "--log", "--behave"};
+  const std::set<std::string> known = {"--port", "--port-file", "--log", "--behave", "--tls"};
   std::map<std::string, std::string> options;
   for (int i = 1; i < count; i += 2) {
     if (!known.count(arguments[i]) || i + 1 == count) throw std::invalid_argument(arguments[i]);
@@ -137,6 +149,6 @@ int main(int count, char** arguments) try {
   return collector::run(options);
 } catch (const std::exception& problem) {
   std::cerr << "collector: " << problem.what() << "\nusage: collector [--port N] "
-            << "[--port-file PATH] [--log PATH] [--behave JSON]\n";
+            << "[--port-file PATH] [--log PATH] [--behave JSON] [--tls PEM]\n";
   return 2;
 }

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <thread>
 
@@ -21,8 +22,7 @@ int stopIfCancelled(void* request, curl_off_t, curl_off_t, curl_off_t, curl_off_
 }
 
 nucleus::Response post(const nucleus::Request& request) {
-  if (request.cancelled()) return {};
-  nucleus::Response response;
+  nucleus::Response response;  // status 0: no server was reached
   CURL* const curl = curl_easy_init();
   curl_slist* const type = curl_slist_append(nullptr, "Content-Type: application/json");
   curl_easy_setopt(curl, CURLOPT_URL, std::string(request.url()).c_str());
@@ -37,9 +37,11 @@ nucleus::Response post(const nucleus::Request& request) {
   curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 10L);
   curl_easy_setopt(curl, CURLOPT_TIMEOUT, 30L);
   curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);  // time-outs of name look-ups: this is a thread
-  long status = 0;                               // no server was reached
-  curl_off_t retryAfter = 0;                     // in seconds, whatever form it had
-  if (curl_easy_perform(curl) == CURLE_OK) {
+  const char* const authorities = std::getenv("SSL_CERT_FILE");  // else the system's
+  if (authorities != nullptr) curl_easy_setopt(curl, CURLOPT_CAINFO, authorities);
+  long status = 0;
+  curl_off_t retryAfter = 0;  // in seconds, whatever form it had
+  if (!request.cancelled() && curl_easy_perform(curl) == CURLE_OK) {
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &retryAfter);
   }

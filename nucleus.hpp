@@ -94,7 +94,14 @@
 #define NUCLEUS_SHARED
 #endif
 
-#if defined(__FAST_MATH__) || (defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0)
+#if defined(__OPTIMIZE_SIZE__)
+#define NUCLEUS_SMALL true  // shorter code and smaller tables instead of faster ones
+#else
+#define NUCLEUS_SMALL false
+#endif
+
+#if defined(__FAST_MATH__) || (defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0) || \
+    (defined(__arm__) && !(defined(__ARM_FP) && (__ARM_FP & 8)))  // or it takes a library
 #define NUCLEUS_IEEE_ARITHMETIC false
 #else
 #define NUCLEUS_IEEE_ARITHMETIC true
@@ -731,7 +738,7 @@ inline void copyBytes(char* to, const char* from, std::size_t bytes) {
   struct Pair {
     std::uint64_t of[2];
   };
-  if (bytes > 32) std::memcpy(to, from, bytes);
+  if (NUCLEUS_SMALL || bytes > 32) std::memcpy(to, from, bytes);
   else if (bytes >= 16) twice(Pair{});
   else if (bytes >= 8) twice(std::uint64_t{});
   else if (bytes >= 4) twice(std::uint32_t{});
@@ -935,7 +942,7 @@ using Block = WordBlock;
 /// Goes over whole blocks that can stand in a JSON string as they are.
 inline const char* skipPlainBlocks(const char* at, const char* end) {
   const auto notPlain = [&at](int i) { return Block(at + i, at + i + 8).notPlain(); };
-  while (end - at >= 16 && !Block::isAny(notPlain(0))) {
+  while (!NUCLEUS_SMALL && end - at >= 16 && !Block::isAny(notPlain(0))) {
     at += 16;
     while (end - at >= 64 &&
            !Block::isAny(notPlain(0) | notPlain(16) | notPlain(32) | notPlain(48))) {
@@ -952,39 +959,46 @@ inline const char* skipPlain(const char* at, const char* end) {
   return at;
 }
 
-/// What each ASCII character is written as, and how long that is.
+/// What an ASCII character is written as, in at most 7 bytes. Returns how many.
+constexpr std::size_t makeEscape(char c, char* to) {
+  constexpr char hex[] = "0123456789abcdef";
+  constexpr std::string_view shortForms = "\"\"\\\\\bb\ff\nn\rr\tt";
+  to[0] = isPlain(c) ? c : '\\';
+  if (isPlain(c)) return 1;
+  for (std::size_t i = 0; i < shortForms.size(); i += 2) {
+    if (shortForms[i] == c) return to[1] = shortForms[i + 1], 2;
+  }
+  const char rest[] = {'u', '0', '0', hex[c >> 4], hex[c & 15]};
+  for (std::size_t i = 0; i < sizeof rest; ++i) to[i + 1] = rest[i];
+  return sizeof rest + 1;
+}
+
+/// The same for each of them, and behind it how long it is.
 struct Escapes {
   char of[128][8];
   static constexpr std::size_t length = 7;
 
   constexpr Escapes() : of() {
-    constexpr char hex[] = "0123456789abcdef";
-    constexpr std::string_view shortForms = "\"\"\\\\\bb\ff\nn\rr\tt";
     for (int c = 0; c < 128; ++c) {
-      const char plain[] = {static_cast<char>(c)};
-      const char escape[] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
-      if (isPlain(plain[0])) set(c, {plain, 1});
-      else set(c, {escape, 6});
+      of[c][length] = static_cast<char>(makeEscape(static_cast<char>(c), of[c]));
     }
-    for (std::size_t i = 0; i < shortForms.size(); i += 2) {
-      const char escape[] = {'\\', shortForms[i + 1]};
-      set(shortForms[i], {escape, 2});
-    }
-  }
-
- private:
-  constexpr void set(int c, std::string_view text) {
-    for (std::size_t i = 0; i < text.size(); ++i) of[c][i] = text[i];
-    of[c][length] = static_cast<char>(text.size());
   }
 };
 inline constexpr Escapes escapes;
 
+/// `to` has 8 bytes.
+inline std::size_t writeEscape(char c, char* to) {
+  if (NUCLEUS_SMALL) return makeEscape(c, to);
+  const char(&escape)[8] = escapes.of[static_cast<unsigned char>(c)];
+  std::memcpy(to, escape, sizeof escape);
+  return static_cast<std::size_t>(escape[Escapes::length]);
+}
+
 /// One character: escaped where it must be, U+FFFD where it is none. Returns what follows it.
 inline const char* writeCharacter(Buffer& out, const char* at, const char* end) {
   if (isAscii(*at)) {
-    const char(&escape)[8] = escapes.of[static_cast<unsigned char>(*at)];
-    out.add({escape, static_cast<std::size_t>(escape[Escapes::length])});
+    char escape[8];
+    out.add({escape, writeEscape(*at, escape)});
     return at + 1;
   }
   const Utf8 next = utf8At(at, end);
@@ -1010,11 +1024,7 @@ inline bool isSameText(std::string_view a, std::string_view b) {
 inline const char* writeAscii(Buffer& out, const char* at, const char* end) {
   if (out.room() < 8 * static_cast<std::size_t>(end - at)) return writeCharacter(out, at, end);
   char* to = out.end();
-  for (; at != end && isAscii(*at); ++at) {
-    const char(&escape)[8] = escapes.of[static_cast<unsigned char>(*at)];
-    std::memcpy(to, escape, sizeof escape);
-    to += escape[Escapes::length];
-  }
+  for (; at != end && isAscii(*at); ++at) to += writeEscape(*at, to);
   out.grow(static_cast<std::size_t>(to - out.end()));
   return at;
 }
@@ -1082,6 +1092,7 @@ inline constexpr DigitPairs digitPairs;
 inline void writeUnsigned(Buffer& out, std::uint64_t value) {
   char digits[20];
   char* at = digits + sizeof digits;
+  for (; NUCLEUS_SMALL && value >= 10; value /= 10) *--at = static_cast<char>('0' + value % 10);
   const auto addPair = [&at](unsigned pair) { std::memcpy(at -= 2, digitPairs.of + pair * 2, 2); };
   for (; value >= 10'000; value /= 10'000) {
     const auto four = static_cast<unsigned>(value % 10'000);
@@ -2020,6 +2031,7 @@ class Look {
     const char* at = text.data();
     const char* const end = at + text.size();
     unsigned seen = 0;
+    if (NUCLEUS_SMALL) return among(at, end);
     for (; end - at >= 16; at += 16) seen |= inBlock(at, at + 8, at, at + 16);
     return seen | (end - at >= 8 ? inBlock(at, end - 8, at, end) : among(at, end));
   }
@@ -3148,7 +3160,8 @@ class Queue {
 
 /// What half a byte makes of a CRC once so many halves have followed it.
 struct CrcTable {
-  std::uint32_t after[16][16];
+  static constexpr int bytesAtOnce = NUCLEUS_SMALL ? 1 : 8;
+  std::uint32_t after[2 * bytesAtOnce][16];
 
   constexpr CrcTable() : after() {
     for (std::uint32_t half = 0; half < 16; ++half) {
@@ -3174,7 +3187,7 @@ inline std::uint32_t crc32(std::string_view text, std::uint32_t before = 0) {
     const auto* const tables = crcTable.after + 2 * following;
     return tables[1][byte & 15] ^ tables[0][byte >> 4 & 15];
   };
-  for (; end - at >= 8; at += 8) {
+  for (; CrcTable::bytesAtOnce == 8 && end - at >= 8; at += 8) {
     crc = pass(at[0] ^ crc, 7) ^ pass(at[1] ^ crc >> 8, 6) ^ pass(at[2] ^ crc >> 16, 5) ^
           pass(at[3] ^ crc >> 24, 4) ^ pass(at[4], 3) ^ pass(at[5], 2) ^ pass(at[6], 1) ^
           pass(at[7], 0);
@@ -7937,6 +7950,7 @@ NUCLEUS_INLINE Stats Client::stats() const noexcept { return core_ ? core_->stat
 #undef NUCLEUS_PREFETCH
 #undef NUCLEUS_PREFETCHES
 #undef NUCLEUS_SHARED
+#undef NUCLEUS_SMALL
 #undef NUCLEUS_IEEE_ARITHMETIC
 #undef NUCLEUS_INLINE
 #undef NUCLEUS_BODIES

@@ -6858,17 +6858,19 @@ enum class Phase : unsigned char {
   closed
 };
 
-/// What the host calls with.
+/// What the host calls with. A program that never says who the user is has no code for it.
 struct Call {
   Event event;
+  Outcome (*take)(Engine&, const Call&, Moment) = nullptr;  // instead of Engine::accept()
   std::string_view userId = {};
   bool overwrite = false;  // the user's properties
 };
 
 class Core {
  public:
-  explicit Core(const Options& options)
-      : options_(options), checked_(options_, notices_), memory_(hostMemory() ? 0 : memoryBytes()),
+  explicit Core(Options&& options)
+      : options_(std::move(options)), checked_(options_, notices_),
+        memory_(hostMemory() ? 0 : memoryBytes()),
         arena_(memory(), memory() == nullptr ? 0 : memoryBytes()),
         desk_(setup(), arena_, notices_, options_.clock.get()),
         disk_(desk_, chooseStorage(), arena_.buffer(checked_.limits.scratchBytes())) {
@@ -7229,9 +7231,7 @@ class Core {
     {
       Lock lock(mutex_);
       if (phase_ != Phase::running) return Outcome::shutDown;
-      outcome = type == Type::userId  ? engine_.setUserId(call.userId, at)
-                : type == Type::props ? engine_.setProps(event.properties, call.overwrite, at)
-                                      : engine_.accept(event, at);
+      outcome = call.take != nullptr ? call.take(engine_, call, at) : engine_.accept(event, at);
       if (sleepsUntilMs_ > dueMs()) wakeWorker();
     }
     const bool changed = outcome == Outcome::ok || outcome == Outcome::personalData;
@@ -7329,7 +7329,8 @@ class Core {
     const auto make = [&]() -> std::shared_ptr<Post> {
       char* const given = hostMemory() ? arena_.take(bytes) : nullptr;
       if (hostMemory() && given == nullptr) return nullptr;
-      auto post = std::make_shared<Post>(hostMemory() ? 0 : bytes);
+      // std::make_shared() asks for the names of types, also in a build that has none.
+      std::shared_ptr<Post> post(new Post(hostMemory() ? 0 : bytes));
       char* const memory = hostMemory() ? given : post->memory.data();
       if (memory == nullptr) return nullptr;
       const std::size_t idBytes = ids * sizeof(std::uint64_t);
@@ -7547,7 +7548,7 @@ class Core {
   Mutex& mutex_ = desk_.mutex;
   std::string path_;  // of the file; "" where there is none
   Disk disk_;
-  std::shared_ptr<std::atomic<unsigned>> epoch_ = std::make_shared<std::atomic<unsigned>>(1u);
+  const std::shared_ptr<std::atomic<unsigned>> epoch_{new std::atomic<unsigned>(1u)};
   Signal wake_, settled_;
   Thread worker_;
   std::weak_ptr<Core> self_;
@@ -7828,7 +7829,7 @@ NUCLEUS_INLINE void Request::reply(Response response) const noexcept {
 NUCLEUS_INLINE Client::Client() noexcept = default;
 NUCLEUS_INLINE Client::Client(Options options) noexcept {
   const auto make = [&] {
-    auto core = std::make_shared<detail::Core>(options);
+    std::shared_ptr<detail::Core> core(new detail::Core(std::move(options)));
     core->start(core);
     return core;
   };
@@ -7865,10 +7866,17 @@ NUCLEUS_INLINE Outcome Client::trackError(const std::exception& error) noexcept 
   return core_ ? core_->accept(error) : coreless_;
 }
 NUCLEUS_INLINE Outcome Client::setUserId(Text id) noexcept {
-  return core_ ? core_->accept({{detail::Type::userId}, id}) : coreless_;
+  const auto take = [](detail::Engine& engine, const detail::Call& call, detail::Moment now) {
+    return engine.setUserId(call.userId, now);
+  };
+  return core_ ? core_->accept({{detail::Type::userId}, take, id}) : coreless_;
 }
 NUCLEUS_INLINE Outcome Client::setProps(Properties properties, bool overwrite) noexcept {
-  return core_ ? core_->accept({{detail::Type::props, {}, properties}, {}, overwrite}) : coreless_;
+  const auto take = [](detail::Engine& engine, const detail::Call& call, detail::Moment now) {
+    return engine.setProps(call.event.properties, call.overwrite, now);
+  };
+  const detail::Event event = {detail::Type::props, {}, properties};
+  return core_ ? core_->accept({event, take, {}, overwrite}) : coreless_;
 }
 NUCLEUS_INLINE Outcome Client::identify(Text id, Properties properties) noexcept {
   const Outcome outcome = setUserId(id);

@@ -22,7 +22,7 @@ std::int64_t uptimeMs();
 bool randomBytes(void* to, std::size_t bytes);
 void sendLine(std::initializer_list<std::string_view> parts);
 /// What has come over the link since, without its line feed; false: nothing yet.
-bool receiveLine(char (&to)[512], std::size_t& bytes);
+bool receiveLine(char (&to)[256], std::size_t& bytes);
 void sleep(std::int64_t ms);
 bool isOn();  // false: the simulation is at its end
 

@@ -31,7 +31,7 @@ class Link {
     return nucleus::Response::pending();
   }
   void poll() {
-    static char text[512];
+    static char text[256];
     std::size_t bytes = 0;
     if (!waiting_ || !board::receiveLine(text, bytes)) return;
     std::string_view line(text, bytes);
@@ -55,8 +55,9 @@ std::shared_ptr<T> shared(T& object) {
   return {std::shared_ptr<T>(), &object};
 }
 
-nucleus::Options options(DeviceClock& clock, FlashStorage& storage, Link& link) {
-  alignas(8) static char memory[10'240];
+/// Not in main(), where the options would stay on the stack.
+[[gnu::noinline]] nucleus::Client start(DeviceClock& clock, FlashStorage& storage, Link& link) {
+  alignas(8) static char memory[8720];  // as much as a queue of 4 KB and one request need
   nucleus::Options options;
   options.appId = "firmware";
   options.version = "1.0.0";
@@ -71,7 +72,7 @@ nucleus::Options options(DeviceClock& clock, FlashStorage& storage, Link& link) 
   options.maxQueueBytes = 4096;
   options.maxEventBytes = 512;
   options.maxBatchBytes = 528;
-  return options;
+  return nucleus::Client(std::move(options));
 }
 
 /// As a converter of 12 bits gives it.
@@ -86,7 +87,7 @@ int main() {
   static DeviceClock clock;
   static FlashStorage storage(board::flash());
   static Link link(clock);
-  static nucleus::Client nucleus(options(clock, storage, link));
+  static nucleus::Client nucleus = start(clock, storage, link);
   for (int reading = 0; board::isOn(); ++reading) {
     if (reading % 50 == 0) track(nucleus, reading);
     nucleus.poll();

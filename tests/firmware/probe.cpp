@@ -7,7 +7,7 @@ extern char heapBegin[], stackEnd[];
 void* __real__sbrk(std::ptrdiff_t bytes);
 void* __real__malloc_r(void* context, std::size_t bytes);
 bool __real__ZN5board4isOnEv();
-bool __real__ZN5board11receiveLineERA512_cRj(char (&to)[512], std::size_t& bytes);
+bool __real__ZN5board11receiveLineERA256_cRj(char (&to)[256], std::size_t& bytes);
 }
 
 namespace {
@@ -64,8 +64,8 @@ bool __wrap__ZN5board4isOnEv() {
   if (board::uptimeMs() >= PROBE_AFTER_MS && !std::exchange(told, true)) tellAll();
   return __real__ZN5board4isOnEv();
 }
-bool __wrap__ZN5board11receiveLineERA512_cRj(char (&to)[512], std::size_t& bytes) {
-  const bool received = __real__ZN5board11receiveLineERA512_cRj(to, bytes);
+bool __wrap__ZN5board11receiveLineERA256_cRj(char (&to)[256], std::size_t& bytes) {
+  const bool received = __real__ZN5board11receiveLineERA256_cRj(to, bytes);
   if (received && to[bytes - 1] == '}') ++answers;  // with a text that needs memory
   return received;
 }

@@ -3158,10 +3158,11 @@ class Queue {
 // A record is: kind, CRC-32 of kind and content, bytes of content, content, line feed. A record
 // that is damaged is skipped to the next line feed; a damaged line feed costs nothing.
 
-/// What half a byte makes of a CRC once so many halves have followed it.
+/// What half a byte makes of a CRC once so many halves have followed it. Files of one program may
+/// be optimised for size and for speed: each finds the table that it knows.
+template <int BytesAtOnce>
 struct CrcTable {
-  static constexpr int bytesAtOnce = NUCLEUS_SMALL ? 1 : 8;
-  std::uint32_t after[2 * bytesAtOnce][16];
+  std::uint32_t after[2 * BytesAtOnce][16];
 
   constexpr CrcTable() : after() {
     for (std::uint32_t half = 0; half < 16; ++half) {
@@ -3176,18 +3177,21 @@ struct CrcTable {
     return crc;
   }
 };
-inline constexpr CrcTable crcTable;
+template <int BytesAtOnce>
+inline constexpr CrcTable<BytesAtOnce> crcTable;
 
 /// CRC-32 as in ISO-HDLC, zip and PNG.
 inline std::uint32_t crc32(std::string_view text, std::uint32_t before = 0) {
   std::uint32_t crc = ~before;
   const auto* at = reinterpret_cast<const unsigned char*>(text.data());
   const unsigned char* const end = at + text.size();
+  constexpr int bytesAtOnce = NUCLEUS_SMALL ? 1 : 8;
+  constexpr const auto& table = crcTable<bytesAtOnce>;
   const auto pass = [](std::uint32_t byte, int following) {
-    const auto* const tables = crcTable.after + 2 * following;
+    const auto* const tables = table.after + 2 * following;
     return tables[1][byte & 15] ^ tables[0][byte >> 4 & 15];
   };
-  for (; CrcTable::bytesAtOnce == 8 && end - at >= 8; at += 8) {
+  for (; bytesAtOnce == 8 && end - at >= 8; at += 8) {
     crc = pass(at[0] ^ crc, 7) ^ pass(at[1] ^ crc >> 8, 6) ^ pass(at[2] ^ crc >> 16, 5) ^
           pass(at[3] ^ crc >> 24, 4) ^ pass(at[4], 3) ^ pass(at[5], 2) ^ pass(at[6], 1) ^
           pass(at[7], 0);

@@ -88,7 +88,7 @@ inline constexpr Field fields[] = {
     {"client", in::described, in::described, isCpp, "cpp"},
     {"platform", in::described, in::described, isText, "text"},
     {"osVersion", in::described, in::described, isDotted, "digits and dots"},
-    {"totalRam", in::described, in::described, isGigabytes, "whole gigabytes"},
+    {"totalRam", in::none, in::described, isGigabytes, "whole gigabytes"},  // or has less
     {"version", in::described, in::described, isText, "text"},
     {"locale", in::none, in::described, isText, "text"},
     {"language", in::none, in::described, isText, "text"},

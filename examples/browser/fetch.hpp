@@ -1,8 +1,8 @@
 // Shows how to send with the browser's fetch(): asynchronous, no thread, no blocking call.
-//   See game.cpp. Not emscripten_fetch(): before version 3.1.19 a transfer that was closed goes on,
-//   in memory that was freed; it opens an IndexedDB whoever agreed to what; and it cannot outlive
-//   the page. The server must allow the page's origin (CORS), and application/json a question
-//   beforehand; Retry-After is seen where it is in Access-Control-Expose-Headers.
+//   See game.cpp. Not emscripten_fetch(): in 3.1.6, Debian's, a transfer that is closed early goes
+//   on in memory that was freed; it opens an IndexedDB before anybody agreed; and it cannot outlive
+//   the page. By CORS the server must allow the page's origin and, since application/json makes
+//   browsers ask first, answer OPTIONS; Access-Control-Expose-Headers lets Retry-After be seen.
 #ifndef FETCH_HPP
 #define FETCH_HPP
 
@@ -35,6 +35,9 @@ EMSCRIPTEN_KEEPALIVE inline void fetchDone(Transfer* transfer, int status) {
 }
 }
 
+#if defined(EM_JS_DEPS)
+EM_JS_DEPS(fetch_begin, "$UTF8ToString")
+#endif
 // clang-format off
 EM_JS(void, fetchBegin, (Transfer* transfer, const char* url, const char* type, const char* body,
                          std::size_t bytes), {
@@ -51,7 +54,7 @@ EM_JS(void, fetchBegin, (Transfer* transfer, const char* url, const char* type, 
     let status = 0;  // no server was reached, or too much came back
     try {
       const answer = await fetch(UTF8ToString(url), post);
-      const parts = answer.body.getReader();
+      const parts = (answer.body || new Blob().stream()).getReader();
       const keep = (part, isBody) => {
         const room = _fetchRoom(transfer, isBody, part.length);  // which may move the heap
         HEAPU8.set(part, room);

@@ -12,6 +12,9 @@
 #include <memory>
 #include <string>
 
+#if defined(EM_JS_DEPS)
+EM_JS_DEPS(game, "$UTF8ToString")
+#endif
 // clang-format off
 EM_JS(void, show, (const char* id, const char* text), {
   document.getElementById(UTF8ToString(id)).textContent = UTF8ToString(text);

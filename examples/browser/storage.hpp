@@ -12,10 +12,12 @@
 
 #include <emscripten.h>
 
-#include <cstring>
 #include <string>
 #include <utility>
 
+#if defined(EM_JS_DEPS)  // from 3.1.24 on what is not named may be left out
+EM_JS_DEPS(local_storage, "$UTF8ToString,$stringToUTF8,$lengthBytesUTF8")
+#endif
 // clang-format off
 EM_JS(int, localRead, (const char* key, char* to, int bytes), {  // its size; -1: none; -2: failed
   try {

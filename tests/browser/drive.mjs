@@ -16,7 +16,7 @@ const picture = path.join(folder, "browser.png");
 let passed = 0, failed = 0;
 function check(sentence, holds, shown) {
   holds ? ++passed : ++failed;
-  console.log(`${holds ? "ok " : "FAILED"} ${sentence}${holds ? "" : `: ${JSON.stringify(shown)}`}`);
+  console.log(holds ? `ok  ${sentence}` : `FAILED  ${sentence}: ${JSON.stringify(shown)}`);
 }
 
 /// Looks again and again until it is so; false after the limit.
@@ -39,20 +39,28 @@ async function collector(what, body) {
 
 function listen(handler) {
   return new Promise(done => {
-    const server = http.createServer(handler).listen(0, "127.0.0.1", () => done(server.address().port));
+    const server = http.createServer(handler);
+    server.listen(0, "127.0.0.1", () => done(server.address().port));
   });
 }
 
 /// The collector, as the page may see it: Nucleus allows every origin.
-let asked = 0;
+let asked = 0, preflightMs = 0, floods = false, givenUp = 0;
 const api = await listen(async (request, response) => {
   ++asked;
   response.setHeader("Access-Control-Allow-Origin", "*");
   response.setHeader("Access-Control-Allow-Headers", "Content-Type");
   response.setHeader("Access-Control-Expose-Headers", "Retry-After");
-  if (request.method === "OPTIONS") return response.writeHead(204).end();
+  response.setHeader("Access-Control-Max-Age", "0");  // so each request has its own question
+  if (request.method === "OPTIONS") {
+    return setTimeout(() => response.writeHead(204).end(), preflightMs);
+  }
   const parts = [];
   for await (const part of request) parts.push(part);
+  if (floods) {
+    floods = false;
+    return flood(response);
+  }
   const to = {port: collectorPort, method: "POST", path: request.url,
               headers: {"Content-Type": request.headers["content-type"]}};
   http.request(to, answer => {
@@ -61,6 +69,16 @@ const api = await listen(async (request, response) => {
     answer.pipe(response);
   }).on("error", () => request.socket.destroy()).end(Buffer.concat(parts));
 });
+
+/// An answer without an end, until whom it is for has had enough.
+function flood(response) {
+  response.on("close", () => ++givenUp);
+  const pour = () => {
+    while (!response.destroyed && response.write(Buffer.alloc(1 << 16, " ")));
+  };
+  response.on("drain", pour);
+  pour();
+}
 
 /// A service worker of the test's, so that a reload needs no network.
 const worker = `
@@ -75,12 +93,13 @@ const pages = await listen((request, response) => {
   const name = request.url === "/" ? "/index.html" : request.url;
   const file = path.join(folder, "page", path.basename(name));
   const there = name === "/worker.js" || fs.existsSync(file);
-  response.writeHead(there ? 200 : 404, {"Content-Type": types[path.extname(name)] ?? "text/plain"});
+  const type = types[path.extname(name)] ?? "text/plain";
+  response.writeHead(there ? 200 : 404, {"Content-Type": type});
   if (name === "/worker.js" || !there) return response.end(there ? worker : "");
   const content = fs.readFileSync(file);
   const endpoint = "https://app.nucleus.sh";
   response.end(name !== "/index.html" ? content
-                   : content.toString().replace(endpoint, `http://127.0.0.1:${api}`));
+                  : content.toString().replace(endpoint, `http://127.0.0.1:${api}`));
 });
 const home = `http://127.0.0.1:${pages}/`;
 
@@ -115,8 +134,9 @@ async function startBrowser() {
   await context.exposeFunction("sawEvent", id => { accepted.add(id); });
   await context.addInitScript(watch);
 }
-async function open() {
+async function open(prepare) {
   const page = await context.newPage();
+  if (prepare) await page.addInitScript(prepare);
   page.on("pageerror", error => problems.push(String(error)));
   await page.goto(home);
   await ready(page);
@@ -171,7 +191,8 @@ const isNothing = held => JSON.stringify(held) ===
 async function refusal() {
   const page = await open();
   check("the first screen asks", await isAsked(page), null);
-  check("before the answer nothing is stored", isNothing(await everything(page)), await everything(page));
+  check("before the answer nothing is stored", isNothing(await everything(page)),
+        await everything(page));
   await page.click("#no");
   const refusedAt = await page.evaluate(() => performance.now());
   await play(page, 2);
@@ -179,7 +200,8 @@ async function refusal() {
   // A first request would have come 1.5 s after the first event at the latest.
   await page.waitForFunction(since => performance.now() - since > 1_700, refusedAt);
   check("a no: no request, not even a question about one", asked === 0, asked);
-  check("a no: the storage is empty", isNothing(await everything(page)), await everything(page));
+  check("a no: the storage is empty", isNothing(await everything(page)),
+        await everything(page));
   check("a no: no event was accepted", (await stats(page)).tracked === 0 && accepted.size === 0,
         await stats(page));
   games = levels = 0;
@@ -191,17 +213,59 @@ async function refusal() {
 
 async function consent(page) {
   await collector("behave", {answers: ["503 1"], then: "ok"});
+  const seen = page.waitForFunction(  // no other pause is among what it holds
+      () => /"retryForMs":\d/.test(document.getElementById("data").textContent))
+      .then(() => true, () => false);
   await page.click("#yes");
   await play(page);
   await page.click("#dot", {force: true});
-  check("a yes: with 503 and Retry-After first, all events arrive", await arrived(page), await stats(page));
+  check("a yes: with 503 and Retry-After first, all events arrive", await arrived(page),
+        await stats(page));
   const {at} = await collector("state");
-  check("the Retry-After is seen across origins, and obeyed", at[1] - at[0] >= 1000, at);
+  check("the Retry-After is seen across origins, and obeyed",
+        await seen && at[1] - at[0] >= 1000, at);
   check("what arrived is what the page tracked", (await stats(page)).tracked === accepted.size,
         [await stats(page), accepted.size]);
   await page.reload();
   await ready(page);
   check("the yes is kept", !(await isAsked(page)), null);
+}
+
+/// A page that may not store, and one that can store no more.
+async function noRoom(page) {
+  const asks = asked;
+  const blocked = await open(() => Object.defineProperty(window, "localStorage", {
+    get() { throw new DOMException("blocked", "SecurityError"); }
+  }));
+  check("a storage that the user blocks counts as a no", !(await isAsked(blocked)) &&
+        (await stats(blocked)).tracked === 0 && asked === asks, await stats(blocked));
+  await blocked.close();
+  await page.evaluate(() => {
+    for (let bytes = 1 << 20, i = 0; bytes > 0;) {
+      try { localStorage.setItem(`full${++i}`, "x".repeat(bytes)); } catch (full) { bytes >>= 1; }
+    }
+  });
+  await play(page);
+  await page.waitForFunction(() => /failed/.test(document.getElementById("stats").textContent));
+  await hurry(page);
+  check("a full storage: the events arrive all the same", await arrived(page), await stats(page));
+  await page.evaluate(() => {
+    for (const key of Object.keys(localStorage)) if (/^f/.test(key)) localStorage.removeItem(key);
+  });
+  await play(page);
+  await allStored(page, 2);
+  check("a storage that has room again is used again", true, null);
+  await hurry(page);
+  await arrived(page);
+}
+
+async function endless(page) {
+  floods = true;
+  await play(page);
+  await hurry(page);
+  check("an answer without an end is given up", await eventually(() => givenUp === 1), givenUp);
+  await hurry(page);
+  check("and its events are sent again", await arrived(page), await stats(page));
 }
 
 async function offline(page) {
@@ -220,12 +284,13 @@ async function offline(page) {
   await page.screenshot({path: picture});
   // What is tracked in the very turn that leaves the page is kept as well.
   ++games;
+  const loaded = page.waitForEvent("load");
   await page.evaluate(() => {
     document.getElementById("start").click();
     look();
     location.reload();
   });
-  await page.waitForEvent("load");
+  await loaded;
   await ready(page);
   check("offline: the page is there after a reload, without a network",
         await page.evaluate(() => !navigator.onLine), null);
@@ -274,14 +339,18 @@ async function twoTabs(first) {
   });
   check("both tabs are the same user on the same device",
         JSON.stringify(await ids(first)) === JSON.stringify(await ids(second)), await ids(second));
-  check("one tab has the storage, the other one waits for it", (await stats(first)).storage === "ready" &&
-        (await stats(second)).storage === "locked", await stats(second));
+  check("one tab has the storage, the other one waits for it",
+        (await stats(first)).storage === "ready" && (await stats(second)).storage === "locked",
+        await stats(second));
   for (const each of [first, second]) await hurry(each);
-  check("what both tracked arrives", await arrived(first) && await arrived(second), await stats(second));
+  check("what both tracked arrives", await arrived(first) && await arrived(second),
+        await stats(second));
   await play(second);  // has nowhere to keep it, so it is sent when the tab is closed
+  preflightMs = 500;  // the events themselves leave when the page has long gone
   await second.close();
   check("a tab that is closed without the storage sends at once",
         await eventually(allArrived), await collector("state"));
+  preflightMs = 0;
   const third = await open();
   await play(first);
   await first.close();
@@ -294,19 +363,20 @@ async function twoTabs(first) {
 async function withdrawal(page) {
   const other = await open();
   await arrived(other);
-  await collector("behave", {then: "slow 3000"});
+  await collector("behave", {then: "slow 8000"});
   const begun = page.waitForEvent("request", each => each.method() === "POST");
   await play(page);
   await hurry(page);
   const request = await begun;
-  const before = [...accepted];
-  const stopped = page.waitForEvent("requestfailed", {timeout: 2_500});
+  const stopped = page.waitForEvent("requestfailed", {timeout: 7_000});
   await page.click("#privacy");
   await page.click("#no");
-  check("a no later: the request under way is given up", await stopped.then(() => true, () => false), null);
+  check("a no later: the request under way is given up",
+        await stopped.then(() => true, () => false), null);
+  const isLine = async () =>
+      /^nucleus-cache 1 browser-example refused [0-9a-f]{8}\n$/.test(await stored(page));
   check("a no later: what is left is one line that says no, without an id",
-        await eventually(async () => /^nucleus-cache 1 browser-example refused [0-9a-f]{8}\n$/.test(await stored(page))),
-        await stored(page));
+        await eventually(isLine), await stored(page));
   check("a no in one tab is one in all", (await other.evaluate(() => {
     Module._showData();
     return document.getElementById("data").textContent;
@@ -316,29 +386,36 @@ async function withdrawal(page) {
   await page.evaluate(() => document.getElementById("start").click());
   await page.reload();
   await ready(page);
-  check("a no later is kept, and nothing is sent any more", !(await isAsked(page)) && asked === asks, asked - asks);
-  return before;
+  check("a no later is kept, and nothing is sent any more",
+        !(await isAsked(page)) && asked === asks, asked - asks);
 }
 
-await startBrowser();
-let page = await refusal();
-await consent(page);
-await offline(page);
-page = await restart(page);
-page = await crash(page);
-page = await twoTabs(page);
-await withdrawal(page);
-await context.close();
+async function story() {
+  await startBrowser();
+  let page = await refusal();
+  await consent(page);
+  await noRoom(page);
+  await endless(page);
+  await offline(page);
+  page = await restart(page);
+  page = await crash(page);
+  page = await twoTabs(page);
+  await withdrawal(page);
 
-const state = await collector("state");
-check("the collector has exactly the events that the pages accepted, none is missing",
-      state.ids.length === accepted.size && await allArrived(), [state.ids.length, accepted.size]);
-check("no event was sent twice but where a tab was closed", state.repeats === 0, state.repeats);
-check("every game and every level is there", state.names.GAME_STARTED === games &&
-      state.names.LEVEL_DONE === levels, [state.names, games, levels]);
-// A page is not told how much memory the device has, and what is not known is left out.
-const violations = state.violations.filter(each => !each.endsWith(" lacks totalRam"));
-check("no rule of the wire was broken", violations.length === 0, violations);
-check("no page reported an error", problems.length === 0, problems);
+  const state = await collector("state");
+  check("the collector has exactly the events that the pages accepted, none is missing",
+        state.ids.length === accepted.size && await allArrived(),
+        [state.ids.length, accepted.size]);
+  check("none came twice", state.repeats === 0, state.repeats);
+  check("every game and every level is there", state.names.GAME_STARTED === games &&
+        state.names.LEVEL_DONE === levels, [state.names, games, levels]);
+  // A page is not told how much memory the device has, and what is not known is left out.
+  const violations = state.violations.filter(each => !each.endsWith(" lacks totalRam"));
+  check("no rule of the wire was broken", violations.length === 0, violations);
+  check("no page reported an error", problems.length === 0, problems);
+}
+
+await story().catch(problem => check("the story comes to its end", false, String(problem)));
+await context?.close();
 console.log(failed === 0 ? `browser: all ${passed} checks passed` : `browser: ${failed} FAILED`);
 process.exit(failed === 0 ? 0 : 1);

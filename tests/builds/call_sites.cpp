@@ -81,7 +81,12 @@ struct Name {
   operator std::string_view() const { return "Converted"; }
 };
 
-constexpr Property fixed[] = {{"a", 1}, {"b", true}, {"c", "x"}};
+struct SignedSize {
+  const Property* data() const { return nullptr; }
+  int size() const { return 0; }
+};
+
+constexpr Property fixed[] = {{"a", 1}, {"b", 2u}, {"c", 0.5}, {"d", true}, {"e", "x"}};
 
 void braces() {
   arrivesAsPayload(client.track("e", {{"plan", "pro"}}), R"({"plan":"pro"})");
@@ -152,7 +157,7 @@ void lists() {
   arrivesAsPayload(client.track("e", {array, 2}), both);
   arrivesAsPayload(client.track("e", {vector.data(), vector.size()}), both);
   arrivesAsPayload(client.track("e", Properties(array, 1)), R"({"a":1})");
-  arrivesAsPayload(client.track("e", fixed), R"({"a":1,"b":true,"c":"x"})");
+  arrivesAsPayload(client.track("e", fixed), R"({"a":1,"b":2,"c":0.5,"d":true,"e":"x"})");
   const Properties named = vector;
   arrivesAsPayload(client.track("e", named), both);
   const std::initializer_list<Property> list = {{"a", 1}, {"b", "x"}};
@@ -164,6 +169,7 @@ void lists() {
   arrivesAsPayload(client.setProps(vector, true), R"({"a":1,"b":"x","c":"y"})");
   arrivesAsPayload(client.identify("u3", array), both);
   arrivesBare(client.track("e", std::vector<Property>()));
+  arrivesBare(client.track("e", SignedSize()));
   arrivesBare(client.track("e", {static_cast<const Property*>(nullptr), 3}));
 }
 

@@ -5600,10 +5600,11 @@ inline std::wstring widen(const std::string& text) {
   return result;
 }
 inline bool readEnvironment(const char* name, std::string& value) {
+  const std::wstring key = widen(name);
   wchar_t wide[1024] = {};
-  const unsigned long size = GetEnvironmentVariableW(widen(name).c_str(), wide, 1024);
+  const unsigned long size = GetEnvironmentVariableW(key.c_str(), wide, 1024);
   value = size < 1024 ? narrow(wide) : std::string();
-  return size != 0;
+  return size != 0 || GetEnvironmentVariableW(key.c_str(), nullptr, 0) != 0;  // empty, but there
 }
 inline std::string systemLocale() {
   wchar_t name[85] = {};

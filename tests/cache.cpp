@@ -20,6 +20,7 @@
 using namespace nucleus;
 using fakes::Json;
 using Bytes = std::string;
+using fakes::contentOf;
 using Change = std::function<void(Options&)>;
 using Ids = std::set<std::uint64_t>;
 
@@ -191,10 +192,6 @@ class Folder {
   std::filesystem::path path_;
 };
 
-Bytes contentOf(const Bytes& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 void write(const Bytes& path, const Bytes& content) {
   std::ofstream(path, std::ios::binary) << content;
 }
@@ -1863,7 +1860,7 @@ TEST_CASE("a file that was removed is written anew, with all that waits") {
   REQUIRE(program.client->persist());
   const int how = GENERATE(0, 1, 2);
   CAPTURE(how);
-  std::filesystem::remove(path);
+  fakes::takeAway(path);
   program.client->track("TWO");
   if (how == 0) program.pass(30'000);
   if (how == 1) CHECK(program.client->persist());
@@ -1880,7 +1877,7 @@ TEST_CASE("a file that somebody put in place of ours is not touched") {
   program.serverIsDown();
   program.client->track("ONE");
   REQUIRE(program.client->persist());
-  std::filesystem::remove(path);
+  fakes::takeAway(path);
   write(path, "somebody's text\n");
   program.client->track("TWO");
   program.pass(60'000);

@@ -15,7 +15,7 @@
 #include <stdexcept>
 #include <thread>
 
-#if defined(__unix__) || defined(__APPLE__)
+#if defined(__unix__) || defined(__APPLE__) || defined(__MINGW32__)
 #include <unistd.h>
 #endif
 
@@ -79,30 +79,6 @@ bool allAre(const std::vector<Outcome>& outcomes, Outcome expected) {
   return std::all_of(outcomes.begin(), outcomes.end(),
                      [&](Outcome outcome) { return outcome == expected; });
 }
-
-/// A variable of the environment, until the end of the scope.
-class Environment {
- public:
-  Environment(const char* name, const char* value) : name_(name) {
-    if (const char* const before = std::getenv(name)) before_ = before;
-    set(value);
-  }
-  Environment(const Environment&) = delete;
-  Environment& operator=(const Environment&) = delete;
-  ~Environment() { set(before_.has_value() ? before_->c_str() : nullptr); }
-
- private:
-  void set(const char* value) const {
-#if defined(_WIN32)
-    _putenv_s(name_, value != nullptr ? value : "");
-#else
-    if (value != nullptr) setenv(name_, value, 1);
-    else unsetenv(name_);
-#endif
-  }
-  const char* name_;
-  std::optional<std::string> before_;
-};
 
 /// A transport that answers later, and keeps what it was handed.
 nucleus::Transport holding(std::vector<Request>& requests) {
@@ -549,8 +525,8 @@ TEST_CASE("a diagnostic has a code, a severity, and names the option to turn") {
                        },
                        nothingAfter},
                       {"do-not-track", "respectDoNotTrack", Severity::info,
-                       [](nucleus::Options&, World&) { setenv("DO_NOT_TRACK", "1", 1); },
-                       [](Client&, World&) { setenv("DO_NOT_TRACK", "0", 1); }},
+                       [](nucleus::Options&, World&) { fakes::setVariable("DO_NOT_TRACK", "1"); },
+                       [](Client&, World&) { fakes::setVariable("DO_NOT_TRACK", "0"); }},
                       {"no-memory", "memory", Severity::failure,
                        [](nucleus::Options& o, World&) { o.memory.data = &o, o.memory.bytes = 1; },
                        nothingAfter},
@@ -629,7 +605,7 @@ TEST_CASE("a diagnostic is fixed words, numbers, option names and names cut and 
   }
 }
 
-#if defined(__unix__) || defined(__APPLE__)
+#if defined(__unix__) || defined(__APPLE__) || defined(__MINGW32__)
 TEST_CASE("with Options::debug diagnostics go to stderr, otherwise nothing does") {
   const bool debug = GENERATE(false, true);
   std::FILE* const file = std::tmpfile();
@@ -1127,7 +1103,7 @@ TEST_CASE("with tracking disabled nothing is collected, drawn, read, written or 
 TEST_CASE("DO_NOT_TRACK disables at the start, if it is respected and nobody was asked") {
   const auto [value, disables] = GENERATE(table<const char*, bool>(
       {{nullptr, false}, {"", true}, {"0", false}, {"false", false}, {"1", true}, {"yes", true}}));
-  const Environment environment("DO_NOT_TRACK", value);
+  const fakes::Variable environment("DO_NOT_TRACK", value);
   CAPTURE(disables);
   World world;
   {
@@ -1173,7 +1149,7 @@ TEST_CASE("the remembered choice decides, else the environment, else disableTrac
       Client client(remembering(before));
       row.choose(client);
     }
-    const Environment environment("DO_NOT_TRACK", asksNot ? "1" : "0");
+    const fakes::Variable environment("DO_NOT_TRACK", asksNot ? "1" : "0");
     Client client(remembering(disabled));
     CHECK(client.consent() == row.remembered);
     CHECK(client.trackingEnabled() == (row.remembered == Consent::notAsked

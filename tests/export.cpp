@@ -1088,37 +1088,37 @@ class Place {
   Place(const Place&) = delete;
   Place& operator=(const Place&) = delete;
 
-  std::string path() const { return (folder_ / "new \"folder\"" / "events.cache").string(); }
-  std::string content() const {
-    std::ifstream in(path(), std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-  }
+  std::string path() const { return (folder_ / newFolder / "events.cache").string(); }
+  std::string content() const { return fakes::contentOf(path()); }
   std::size_t entries() const {
     const fs::recursive_directory_iterator begin(folder_), end;
     return static_cast<std::size_t>(std::distance(begin, end));
   }
 
  private:
+#if defined(_WIN32)  // a name may not hold quotes, but a path has backslashes
+  static constexpr const char* newFolder = "new folder";
+#else
+  static constexpr const char* newFolder = "new \"folder\"";
+#endif
   fs::path folder_;
 };
 
 }  // namespace
 
-#if !defined(_WIN32)
 TEST_CASE("where the file is does not change with the environment") {
   const Place place;
   World world;
   nucleus::Options options = disabled(world);
   options.storage = nullptr;
-  setenv("XDG_DATA_HOME", fs::path(place.path()).parent_path().c_str(), 1);
+  const fakes::Variable data(fakes::dataVariable,
+                             fs::path(place.path()).parent_path().string().c_str());
   const Client client(options);
   const Json before = shownBy(client).at("cacheFile");
-  setenv("XDG_DATA_HOME", "/elsewhere", 1);
+  fakes::setVariable(fakes::dataVariable, "/elsewhere");
   CHECK(shownBy(client).at("cacheFile") == before);
-  unsetenv("XDG_DATA_HOME");
 }
 
-// Where a name may hold quotes.
 TEST_CASE("with a real file the export says where it is, and makes and changes none") {
   const Place place;
   World world;
@@ -1157,4 +1157,3 @@ TEST_CASE("with a real file the export says where it is, and makes and changes n
   CHECK(shownBy(client) == expected);
   CHECK_FALSE(fs::exists(place.path()));
 }
-#endif

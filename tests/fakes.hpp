@@ -4,16 +4,25 @@
 #include "../nucleus.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
+
+#if defined(_WIN32)
+extern "C" __declspec(dllimport) int __stdcall SetEnvironmentVariableW(const wchar_t*,
+                                                                       const wchar_t*);
+#endif
 
 namespace fakes {
 
@@ -206,6 +215,69 @@ struct Server {
     }
     return all;
   }
+};
+
+/// A null pointer: not set.
+inline void setVariable(const char* name, const char* value) {
+#if defined(_WIN32)
+  using nucleus::detail::widen;
+  const std::wstring wide = widen(value != nullptr ? value : "");
+  SetEnvironmentVariableW(widen(name).c_str(), value != nullptr ? wide.c_str() : nullptr);
+#else
+  if (value != nullptr) setenv(name, value, 1);
+  else unsetenv(name);
+#endif
+}
+
+/// Where the system keeps the data of a user's programs is in this variable.
+#if defined(_WIN32)
+constexpr const char* dataVariable = "LOCALAPPDATA";
+#else
+constexpr const char* dataVariable = "XDG_DATA_HOME";
+#endif
+
+/// All of a file. (On Windows a stream cannot read one that is held.)
+inline std::string contentOf(const std::string& path) {
+#if defined(_WIN32)
+  nucleus::detail::File file;
+  std::string content;
+  if (!file.openToLook(nucleus::detail::toPath(path))) return content;
+  for (char piece[4096];;) {
+    const std::size_t got = file.read(content.size(), piece, sizeof piece);
+    if (got == 0 || got == SIZE_MAX) return content;
+    content.append(piece, got);
+  }
+#else
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+#endif
+}
+
+/// Takes a file away that may be open. (On Windows its name would stay until it is closed.)
+inline void takeAway(std::string path) {
+#if defined(_WIN32)
+  static int taken = 0;
+  const std::string other = path + ".gone" + std::to_string(++taken);
+  if (std::rename(path.c_str(), other.c_str()) == 0) path = other;
+#endif
+  std::remove(path.c_str());
+}
+
+/// A variable of the environment, put back at the end.
+class Variable {
+ public:
+  Variable(const char* name, const char* value) : name_(name) {
+    std::string before;
+    if (nucleus::detail::readEnvironment(name, before)) before_ = before;
+    setVariable(name_, value);
+  }
+  ~Variable() { setVariable(name_, before_ ? before_->c_str() : nullptr); }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  const char* name_;
+  std::optional<std::string> before_;
 };
 
 /// The same numbers each time for the same seed, whatever the machine's order of bytes.

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <limits>
 #include <set>
 #include <stdexcept>
@@ -50,9 +49,7 @@ class Folder {
   std::string content() const {
     std::string all;
     for (const auto& entry : fs::recursive_directory_iterator(path_)) {
-      if (!entry.is_regular_file()) continue;
-      std::ifstream in(entry.path(), std::ios::binary);
-      all.append(std::istreambuf_iterator<char>(in), {});
+      if (entry.is_regular_file()) all += fakes::contentOf(entry.path().string());
     }
     return all;
   }
@@ -79,12 +76,7 @@ class Environment {
 
  private:
   static void put(const std::string& name, const std::string& value) {
-#if defined(_WIN32)
-    _putenv_s(name.c_str(), value.c_str());
-#else
-    if (value.empty()) unsetenv(name.c_str());
-    else setenv(name.c_str(), value.c_str(), 1);
-#endif
+    fakes::setVariable(name.c_str(), value.empty() ? nullptr : value.c_str());
   }
 
   std::vector<std::pair<std::string, std::string>> before_;
@@ -212,9 +204,7 @@ void setEveryOption(nucleus::Options& options) {
 Names namesSeen(World& world, const nucleus::Options& options, const std::string& cacheFile) {
   Names names;
   const auto look = [&](const Client& client) {
-    std::ifstream in(cacheFile, std::ios::binary);
-    const std::string file(std::istreambuf_iterator<char>(in), {});
-    collectFile(cacheFile.empty() ? world.disk->file : file, names);
+    collectFile(cacheFile.empty() ? world.disk->file : fakes::contentOf(cacheFile), names);
     collect(Json::parse(client.exportData()), names);
   };
   world.server->then = answers();

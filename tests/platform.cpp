@@ -1,14 +1,13 @@
 // Room 12: files on a real file system, the default folder, the surroundings, fork().
 #include "fakes.hpp"
 #include "check.hpp"
+#include "windows.hpp"
 
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
-#include <optional>
 #include <set>
 #include <system_error>
 
@@ -32,6 +31,9 @@
 namespace {
 
 namespace fs = std::filesystem;
+using fakes::contentOf;
+using fakes::takeAway;
+using fakes::Variable;
 using nucleus::fileStorage;
 using State = nucleus::StorageState;
 using StoragePtr = std::shared_ptr<nucleus::Storage>;
@@ -69,13 +71,8 @@ class Folder {
 
 using Names = std::set<std::string>;
 
-std::string contentOf(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 void put(const std::string& path, const std::string& content) {
-  std::ofstream(path, std::ios::binary) << content;
+  std::ofstream(fs::u8path(path), std::ios::binary) << content;
 }
 
 bool replace(nucleus::Storage& storage, std::string_view content) {
@@ -96,30 +93,6 @@ StoragePtr holderOf(const std::string& path, std::string_view content = "content
   REQUIRE(replace(*storage, content));
   return storage;
 }
-
-/// An environment variable, put back at the end.
-class Variable {
- public:
-  Variable(const char* name, const char* value) : name_(name) {
-    if (const char* const before = std::getenv(name)) before_ = before;
-    set(value);
-  }
-  ~Variable() { set(before_ ? before_->c_str() : nullptr); }
-  Variable(const Variable&) = delete;
-  Variable& operator=(const Variable&) = delete;
-
- private:
-  void set(const char* value) {
-#if defined(_WIN32)
-    _putenv_s(name_, value != nullptr ? value : "");
-#else
-    if (value != nullptr) setenv(name_, value, 1);
-    else unsetenv(name_);
-#endif
-  }
-  const char* name_;
-  std::optional<std::string> before_;
-};
 
 /// A client in poll mode on a real file.
 nucleus::Options onFile(fakes::World& world, const std::string& path) {
@@ -260,6 +233,7 @@ TEST_CASE("the lock survives a replacement") {
   const StoragePtr first = holderOf(path), early = fileStorage(path), late = fileStorage(path);
   REQUIRE(early->open() == State::locked);
   for (int times = 0; times < 3; ++times) {
+    if (!nucleus::detail::replacesOpenFiles) early->close();
     REQUIRE(replace(*first, "again"));
     CHECK(early->open() == State::locked);
     CHECK(readAll(*early) == "again");
@@ -301,14 +275,14 @@ TEST_CASE("a file that was removed or replaced behind our back has vanished") {
   CHECK_FALSE(storage->vanished());
   CHECK(replace(*storage, "by ourselves"));
   CHECK_FALSE(storage->vanished());
-#if !defined(_WIN32)
   SECTION("removed") {
-    fs::remove(path);
+    takeAway(path);
     CHECK(storage->vanished());
     storage->close();
     CHECK(storage->open() == State::absent);
     CHECK(replace(*storage, "anew"));
   }
+#if !defined(_WIN32)
   SECTION("removed with its folder, and made again without closing it") {
     fs::remove_all(folder / "sub");
     CHECK(storage->vanished());
@@ -316,15 +290,16 @@ TEST_CASE("a file that was removed or replaced behind our back has vanished") {
     CHECK(storage->append("!"));
     CHECK(contentOf(path) == "anew!");
   }
+#endif
   SECTION("replaced by another, which is left alone") {
     put(folder / "other", "another");
+    takeAway(path);
     fs::rename(folder / "other", path);
     CHECK(storage->vanished());
     CHECK_FALSE(replace(*storage, "ours"));
     CHECK_FALSE(storage->erase());
     CHECK(contentOf(path) == "another");
   }
-#endif
   storage->close();
   CHECK_FALSE(storage->vanished());
 }
@@ -335,7 +310,7 @@ TEST_CASE("a path may hold any letters, and may be long") {
                                  "with space/'quote'.cache", "a/b/c/d/e/f/g/h/i/j/k/l.cache"}) {
     CAPTURE(name);
     const StoragePtr storage = holderOf(folder / name, "here");
-    CHECK(contentOf(fs::u8path(folder / name).string()) == "here");
+    CHECK(contentOf(folder / name) == "here");
     CHECK(storage->erase());
   }
 }
@@ -392,7 +367,7 @@ TEST_CASE("a file that another client made while the disk failed is read, not wr
   storage->works = false;
   client.track("MEANWHILE");
   REQUIRE_FALSE(client.persist());
-  fs::remove(path);
+  takeAway(path);
   {
     nucleus::Client other(onFile(world, path));
     other.track("THEIRS");
@@ -427,7 +402,7 @@ TEST_CASE(
   REQUIRE(mine == 4);  // with two inits
   storage->works = false;
   REQUIRE_FALSE(client.persist());
-  fs::remove(path);
+  takeAway(path);
   {
     nucleus::Options allows = onFile(world, path);
     allows.personalData = nucleus::PersonalData::allow;
@@ -456,7 +431,7 @@ TEST_CASE("a refusal that is found in the file while tracking is enabled is told
   nucleus::Client client(options());
   client.enableTracking();
   REQUIRE(client.persist());
-  fs::remove(path);
+  takeAway(path);
   {
     nucleus::Client other(options());
     REQUIRE(other.disableTracking());
@@ -468,7 +443,7 @@ TEST_CASE("a refusal that is found in the file while tracking is enabled is told
 
 TEST_CASE("a client leaves one file, whatever it does") {
   const Folder folder;
-  const Variable data("XDG_DATA_HOME", folder.path().c_str());
+  const Variable data(fakes::dataVariable, folder.path().string().c_str());
   const std::string path = nucleus::defaultCacheFile("test-app");
   const Names only = {"nucleus", "nucleus/test-app.cache"};
   fakes::World world;
@@ -488,7 +463,7 @@ TEST_CASE("a client leaves one file, whatever it does") {
     CHECK(client.track("TWO") == nucleus::Outcome::ok);
     CHECK(client.persist());
     CHECK(folder.names() == only);
-    fs::remove(path);
+    takeAway(path);
     world.pass(client, 60'000);
     CHECK(client.persist());
     CHECK(folder.names() == only);
@@ -578,6 +553,59 @@ TEST_CASE("what is told of the system has the form that is sent") {
   CHECK(version.find_first_not_of("0123456789.") == std::string::npos);
   CHECK(nucleus::detail::systemRamBytes() > 64u << 20);
   CHECK_FALSE(nucleus::detail::systemName.empty());
+}
+
+TEST_CASE("an appId of 64 characters has a file, one of 65 has none") {
+  const Variable data(fakes::dataVariable, "/data"), home("HOME", "/home/me");
+  CHECK_FALSE(nucleus::defaultCacheFile(std::string(64, 'a')).empty());
+  CHECK(nucleus::defaultCacheFile(std::string(65, 'a')).empty());
+}
+
+TEST_CASE("where there is no place for a file events wait in memory") {
+  const Variable data(fakes::dataVariable, nullptr), home("HOME", nullptr);
+  fakes::World world;
+  nucleus::Client client(onFile(world, ""));
+  CHECK(client.track("ONE") == nucleus::Outcome::ok);
+  CHECK_FALSE(client.persist());
+  world.pass(client, 30'000);
+  CHECK(client.stats().queuedEvents == 0);
+  CHECK(world.server->received().size() == 2);
+}
+
+TEST_CASE("a path may be relative") {
+  const Folder folder;
+  const fs::path before = fs::current_path();
+  fs::current_path(folder.path());
+  for (const char* const path : {"events.cache", "./dot.cache", "sub/events.cache"}) {
+    CAPTURE(path);
+    const StoragePtr storage = fileStorage(path);
+    CHECK(storage->open() == State::absent);
+    CHECK(replace(*storage, "content"));
+    CHECK_FALSE(storage->vanished());
+    CHECK(storage->append("!"));
+    CHECK(storage->sync());
+    CHECK(contentOf(path) == "content!");
+    CHECK(storage->erase());
+  }
+  fs::current_path(before);
+  CHECK(folder.names() == Names{"sub"});
+}
+
+TEST_CASE("a replacement that is taken away fails, and the old content stands, still locked") {
+  const Folder folder;
+  const std::string path = folder / "events.cache";
+  const StoragePtr storage = holderOf(path, "old");
+  REQUIRE(storage->beginReplace());
+  REQUIRE(storage->write("new"));
+  takeAway(path + ".tmp");
+  CHECK_FALSE(storage->commitReplace());
+  CHECK(contentOf(path) == "old");
+  CHECK(storage->append("er"));
+  CHECK(contentOf(path) == "older");
+  CHECK(fileStorage(path)->open() == State::locked);
+  CHECK_FALSE(storage->commitReplace());
+  CHECK(replace(*storage, "new"));
+  CHECK(contentOf(path) == "new");
 }
 
 #if !defined(_WIN32)
@@ -679,23 +707,6 @@ TEST_CASE("the cache lies in the user's data folder") {
   }
 }
 
-TEST_CASE("an appId of 64 characters has a file, one of 65 has none") {
-  const Variable data("XDG_DATA_HOME", "/data"), home("HOME", "/home/me");
-  CHECK_FALSE(nucleus::defaultCacheFile(std::string(64, 'a')).empty());
-  CHECK(nucleus::defaultCacheFile(std::string(65, 'a')).empty());
-}
-
-TEST_CASE("where there is no place for a file events wait in memory") {
-  const Variable data("XDG_DATA_HOME", nullptr), home("HOME", nullptr);
-  fakes::World world;
-  nucleus::Client client(onFile(world, ""));
-  CHECK(client.track("ONE") == nucleus::Outcome::ok);
-  CHECK_FALSE(client.persist());
-  world.pass(client, 30'000);
-  CHECK(client.stats().queuedEvents == 0);
-  CHECK(world.server->received().size() == 2);
-}
-
 TEST_CASE("the language comes from the environment") {
   struct Row {
     const char *all, *messages, *lang, *locale;
@@ -737,21 +748,6 @@ TEST_CASE("a folder that is there keeps its mode") {
   REQUIRE(chmod((folder / "a").c_str(), 0755) == 0);
   holderOf(folder / "a/events.cache");
   CHECK(modeOf(folder / "a") == 0755);
-}
-
-TEST_CASE("a path may be relative") {
-  const Folder folder;
-  CHECK(inChild([&] {
-          if (chdir(folder.path().c_str()) != 0) return 1;
-          for (const char* const path : {"events.cache", "./dot.cache", "sub/events.cache"}) {
-            const StoragePtr storage = fileStorage(path);
-            if (storage->open() != State::absent || !replace(*storage, "content")) return 2;
-            if (storage->vanished() || !storage->append("!") || !storage->sync()) return 3;
-            if (contentOf(path) != "content!" || !storage->erase()) return 4;
-          }
-          return 0;
-        }) == 0);
-  CHECK(folder.names() == Names{"sub"});
 }
 
 TEST_CASE("what is not a regular file of ours is foreign, and stays as it is") {
@@ -946,23 +942,6 @@ TEST_CASE("a write that fails is told, and the next one that can succeeds") {
     storage->close();
     CHECK(folder.names() == Names{"events.cache"});
   }
-}
-
-TEST_CASE("a replacement that is taken away fails, and the old content stands, still locked") {
-  const Folder folder;
-  const std::string path = folder / "events.cache";
-  const StoragePtr storage = holderOf(path, "old");
-  REQUIRE(storage->beginReplace());
-  REQUIRE(storage->write("new"));
-  REQUIRE(fs::remove(path + ".tmp"));
-  CHECK_FALSE(storage->commitReplace());
-  CHECK(contentOf(path) == "old");
-  CHECK(storage->append("er"));
-  CHECK(contentOf(path) == "older");
-  CHECK(fileStorage(path)->open() == State::locked);
-  CHECK_FALSE(storage->commitReplace());
-  CHECK(replace(*storage, "new"));
-  CHECK(contentOf(path) == "new");
 }
 
 TEST_CASE("more files than a fork() could close are not opened, until others are closed") {
@@ -1328,5 +1307,263 @@ TEST_CASE("machineDeviceId() is nothing where the system has no id, or says none
 }
 
 #endif
+
+#else
+
+// ---- Windows ----
+
+namespace {
+
+/// Waits until it is so, 30 seconds at most.
+template <class Condition>
+bool eventually(Condition&& condition) {
+  for (const std::uint64_t end = GetTickCount64() + 30'000; !condition(); Sleep(1)) {
+    if (GetTickCount64() > end) return false;
+  }
+  return true;
+}
+
+/// As another program has a file open.
+class Opened {
+ public:
+  Opened(const std::string& path, DWORD shared)
+      : handle_(CreateFileW(nucleus::detail::widen(path).c_str(), GENERIC_READ, shared, nullptr,
+                            OPEN_EXISTING, 0, nullptr)) {
+    REQUIRE(handle_ != INVALID_HANDLE_VALUE);
+  }
+  ~Opened() { close(); }
+  Opened(const Opened&) = delete;
+  Opened& operator=(const Opened&) = delete;
+  void close() {
+    if (handle_ != INVALID_HANDLE_VALUE) CloseHandle(handle_);
+    handle_ = INVALID_HANDLE_VALUE;
+  }
+
+ private:
+  HANDLE handle_;
+};
+
+const DWORD shareAll = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+const char* const fileVariable = "NUCLEUS_TEST_FILE";  // what a hidden test works on
+
+}  // namespace
+
+TEST_CASE("the cache lies in the user's folder of local data") {
+  CHECK_FALSE(nucleus::defaultCacheFile("app").empty());
+  struct Row {
+    const char *data, *appId, *path;
+  };
+  const Row rows[] = {
+      {"C:\\data", "app", "C:\\data/nucleus/app.cache"},
+      {"C:\\J\xC3\xB6rg \xF0\x9F\x92\xBE", "my-app_1",
+       "C:\\J\xC3\xB6rg \xF0\x9F\x92\xBE/nucleus/my-app_1.cache"},
+      {nullptr, "app", ""},
+      {"", "app", ""},
+      {"C:\\data", "", ""},
+      {"C:\\data", nullptr, ""},
+      {"C:\\data", "..\\up", ""},
+      {"C:\\data", "C:up", ""},
+  };
+  for (const Row& row : rows) {
+    const Variable data(fakes::dataVariable, row.data);
+    CHECK(nucleus::defaultCacheFile(row.appId) == row.path);
+  }
+}
+
+TEST_CASE("a user whose name has any letters has a file, and it is found again") {
+  const Folder folder;
+  const std::string user = folder / "J\xC3\xB6rg \xE6\x97\xA5\xE6\x9C\xAC \xF0\x9F\x92\xBE";
+  const Variable data(fakes::dataVariable, user.c_str());
+  fakes::World world;
+  for (const char* const name : {"ONE", "TWO"}) {
+    nucleus::Options options = onFile(world, "");
+    options.transport = nullptr;
+    nucleus::Client client(options);
+    CHECK(client.track(name) == nucleus::Outcome::ok);
+    CHECK(client.persist());
+    CHECK(contentOf(user + "/nucleus/test-app.cache").find("\"ONE\"") != std::string::npos);
+  }
+  nucleus::Client client(onFile(world, ""));
+  world.pass(client, 5'000);
+  CHECK(client.stats().queuedEvents == 0);
+  CHECK(world.server->received().size() == 5);  // with three inits
+  CHECK(client.forget());
+  CHECK_FALSE(fs::exists(fs::u8path(user + "/nucleus/test-app.cache")));
+}
+
+TEST_CASE("a path may have either separator") {
+  const Folder folder;
+  const StoragePtr storage = holderOf(folder / "one\\two/events.cache");
+  CHECK(folder.names() == Names{"one", "one/two", "one/two/events.cache"});
+}
+
+TEST_CASE("hidden: holds a file within a replacement", "[.child]") {
+  const std::string path = nucleus::detail::environment(fileVariable);
+  if (path.empty()) return;
+  const StoragePtr storage = holderOf(path, "first");
+  CHECK(replace(*storage, "second"));
+  CHECK(storage->append("\n"));
+  CHECK(storage->beginReplace());
+  CHECK(storage->write("unfinished"));
+  Sleep(60'000);  // it is ended before
+}
+
+TEST_CASE("the lock dies with the process, and what it had not finished is gone") {
+  const Folder folder;
+  const std::string path = folder / "events.cache";
+  const Variable file(fileVariable, path.c_str());
+  fakes::HiddenTest other("hidden: holds a file within a replacement");
+  REQUIRE(eventually([&] { return contentOf(path + ".tmp") == "unfinished"; }));
+  const StoragePtr storage = fileStorage(path);
+  CHECK(storage->open() == State::locked);
+  CHECK(readAll(*storage) == "second\n");
+  CHECK_FALSE(storage->append("third"));
+  CHECK_FALSE(replace(*storage, "third"));
+  CHECK_FALSE(storage->erase());
+  CHECK(folder.names() == Names{"events.cache", "events.cache.tmp"});
+  other.kill();
+  CHECK(storage->open() == State::ready);
+  CHECK(folder.names() == Names{"events.cache"});
+  CHECK(storage->append("third"));
+  CHECK(contentOf(path) == "second\nthird");
+}
+
+TEST_CASE("a program that is started meanwhile does not inherit the lock") {
+  const Folder folder;
+  const std::string path = folder / "events.cache";
+  const StoragePtr storage = holderOf(path);
+  REQUIRE(replace(*storage, "again"));
+  const Variable file(fileVariable, (folder / "other.cache").c_str());
+  const fakes::HiddenTest other("hidden: holds a file within a replacement");
+  REQUIRE(eventually([&] { return contentOf(folder / "other.cache.tmp") == "unfinished"; }));
+  storage->close();
+  CHECK(fileStorage(path)->open() == State::ready);
+}
+
+TEST_CASE("hidden: a client that has stored an event", "[.child]") {
+  const std::string path = nucleus::detail::environment(fileVariable);
+  if (path.empty()) return;
+  fakes::World world;
+  nucleus::Options options = onFile(world, path);
+  options.transport = nullptr;
+  options.entropy = nullptr;  // or the ids are those of the other process
+  nucleus::Client client(options);
+  client.track("THEIRS");
+  CHECK(client.persist());
+  Sleep(60'000);  // it is ended before
+}
+
+TEST_CASE("a client takes over from another process when that is ended, and delivers for both") {
+  const Folder folder;
+  const std::string path = folder / "events.cache";
+  const Variable file(fileVariable, path.c_str());
+  fakes::HiddenTest other("hidden: a client that has stored an event");
+  REQUIRE(eventually([&] { return contentOf(path).find("THEIRS") != std::string::npos; }));
+  fakes::World world;
+  nucleus::Client client(onFile(world, path));
+  CHECK(client.track("MINE") == nucleus::Outcome::ok);
+  CHECK(client.stats().storage == State::locked);
+  CHECK(client.stats().notCached == client.stats().queuedEvents);
+  other.kill();
+  world.pass(client, 60'000);
+  CHECK(client.stats().storage == State::ready);
+  CHECK(client.stats().queuedEvents == 0);
+  CHECK(world.told("storage-locked") > 0);
+  std::multiset<std::string> names;
+  for (const fakes::Json& event : world.server->received()) names.insert(event.value("name", ""));
+  CHECK(names.count("THEIRS") == 1);
+  CHECK(names.count("MINE") == 1);
+}
+
+TEST_CASE("a file that another program does not share is taken over when that closes it") {
+  const Folder folder;
+  const std::string path = folder / "events.cache";
+  fakes::World world;
+  {
+    nucleus::Options options = onFile(world, path);
+    options.transport = nullptr;
+    nucleus::Client client(options);
+    client.track("EARLIER");
+    REQUIRE(client.shutdown(0));
+  }
+  Opened other(path, 0);
+  const StoragePtr storage = fileStorage(path);
+  CHECK(storage->open() == State::locked);
+  CHECK(readAll(*storage).empty());
+  CHECK_FALSE(storage->append("!"));
+  CHECK_FALSE(storage->erase());
+  nucleus::Client client(onFile(world, path));
+  CHECK(client.track("MEANWHILE") == nucleus::Outcome::ok);
+  CHECK_FALSE(client.persist());
+  other.close();
+  world.pass(client, 60'000);
+  CHECK(client.stats().storage == State::ready);
+  CHECK(client.stats().queuedEvents == 0);
+  CHECK(world.server->received().size() == 4);  // with two inits
+}
+
+TEST_CASE("a file that another program reads is appended to, and replaced when that closes it") {
+  const Folder folder;
+  const std::string path = folder / "events.cache";
+  const StoragePtr storage = holderOf(path, "old");
+  Opened reader(path, shareAll);
+  CHECK(storage->append("er"));
+  CHECK_FALSE(replace(*storage, "new"));
+  CHECK(contentOf(path) == "older");
+  CHECK(folder.names() == Names{"events.cache"});
+  CHECK(fileStorage(path)->open() == State::locked);
+  CHECK(storage->append("!"));
+  reader.close();
+  CHECK(replace(*storage, "new"));
+  CHECK(contentOf(path) == "new");
+  CHECK(folder.names() == Names{"events.cache"});
+}
+
+TEST_CASE("what another program reads is erased when that closes it") {
+  const Folder folder;
+  const std::string path = folder / "events.cache";
+  fakes::World world;
+  nucleus::Options options = onFile(world, path);
+  options.transport = nullptr;
+  nucleus::Client client(options);
+  client.track("SECRET");
+  REQUIRE(client.persist());
+  Opened reader(path, shareAll);
+  CHECK_FALSE(client.disableTracking());
+  CHECK(contentOf(path).find("SECRET") != std::string::npos);
+  reader.close();
+  world.pass(client, 60'000);
+  CHECK(world.told("erase-failed") == 1);
+  CHECK(contentOf(path).find("SECRET") == std::string::npos);
+  CHECK(folder.names() == Names{"events.cache"});
+}
+
+TEST_CASE("a file that is read-only stays as it is, until it is not") {
+  const Folder folder;
+  const std::string path = folder / "events.cache";
+  const std::wstring wide = nucleus::detail::widen(path);
+  holderOf(path, "old")->close();
+  REQUIRE(SetFileAttributesW(wide.c_str(), FILE_ATTRIBUTE_READONLY) != 0);
+  const StoragePtr storage = fileStorage(path);
+  CHECK(storage->open() == State::failed);
+  CHECK_FALSE(storage->append("!"));
+  CHECK_FALSE(replace(*storage, "new"));
+  CHECK_FALSE(storage->erase());
+  CHECK(contentOf(path) == "old");
+  CHECK(folder.names() == Names{"events.cache"});
+  REQUIRE(SetFileAttributesW(wide.c_str(), FILE_ATTRIBUTE_NORMAL) != 0);
+  CHECK(storage->open() == State::ready);
+  CHECK(replace(*storage, "new"));
+}
+
+TEST_CASE("a folder in the place of the file is left alone") {
+  const Folder folder;
+  fs::create_directory(folder.path() / "events.cache");
+  const StoragePtr storage = fileStorage(folder / "events.cache");
+  CHECK(storage->open() != State::ready);
+  CHECK_FALSE(replace(*storage, "new"));
+  CHECK_FALSE(storage->erase());
+  CHECK(folder.names() == Names{"events.cache"});
+}
 
 #endif

@@ -13,32 +13,8 @@ using namespace nucleus::detail;
 using nucleus::Consent;
 
 /// The environment's DO_NOT_TRACK for the length of a test; a null pointer: not set.
-class Environment {
- public:
-  explicit Environment(const char* value) {
-    const char* const before = std::getenv(name);
-    was_ = before != nullptr;
-    if (was_) before_ = before;
-    set(value);
-  }
-  ~Environment() { set(was_ ? before_.c_str() : nullptr); }
-  Environment(const Environment&) = delete;
-  Environment& operator=(const Environment&) = delete;
-
- private:
-  static constexpr const char* name = "DO_NOT_TRACK";
-
-  static void set(const char* value) {
-#if defined(_WIN32)
-    _putenv_s(name, value != nullptr ? value : "");
-#else
-    if (value != nullptr) setenv(name, value, 1);
-    else unsetenv(name);
-#endif
-  }
-
-  bool was_ = false;
-  std::string before_;
+struct Environment : fakes::Variable {
+  explicit Environment(const char* value) : Variable("DO_NOT_TRACK", value) {}
 };
 
 std::function<bool(void*, std::size_t)> counting(std::uint64_t seed) {

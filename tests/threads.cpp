@@ -1,6 +1,7 @@
 // A client with its worker: deliveries, ends, callbacks, races, fork() and exit.
 #include "fakes.hpp"
 #include "check.hpp"
+#include "windows.hpp"
 
 #include <array>
 #include <atomic>
@@ -9,7 +10,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <mutex>
 #include <set>
 #include <stdexcept>
@@ -69,10 +69,7 @@ class TestFile {
   TestFile& operator=(const TestFile&) = delete;
 
   std::string path() const { return (folder_ / "events.cache").string(); }
-  std::string content() const {
-    std::ifstream file(path(), std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-  }
+  std::string content() const { return fakes::contentOf(path()); }
   bool holdsEvents() const {
     const std::string text = '\n' + content();
     return text.find("\ne ") != std::string::npos || text.find("\nf ") != std::string::npos;
@@ -1414,7 +1411,7 @@ TEST_CASE("where no thread can be had the client says so, and poll() does the wo
 
 #endif
 
-#if defined(__linux__)
+#if defined(__linux__) || defined(_WIN32)
 
 namespace {
 
@@ -1422,16 +1419,18 @@ const char* const fileVariable = "NUCLEUS_TEST_FILE";
 
 /// Runs the hidden test of this name in a new process, on this file. Its exit code, or -1.
 int runHidden(const char* name, const TestFile& file) {
-  setenv(fileVariable, file.path().c_str(), 1);
-  const int result = inChild([name] {
+  const fakes::Variable variable(fileVariable, file.path().c_str());
+#if defined(_WIN32)
+  return fakes::HiddenTest(name).exitCode();
+#else
+  return inChild([name] {
     const int nowhere = open("/dev/null", O_WRONLY);
     dup2(nowhere, 1);
     dup2(nowhere, 2);
     execl("/proc/self/exe", "tests", name, nullptr);
     return 127;
   });
-  unsetenv(fileVariable);
-  return result;
+#endif
 }
 
 /// Of a hidden test: empty where it was not runHidden() that started it.

@@ -5985,6 +5985,41 @@ inline FileIdentity identityAt(const Path& path) {
   return ::lstat(path.c_str(), &facts) == 0 ? identityOf(facts) : FileIdentity();
 }
 
+#if defined(__wasi__) || defined(__EMSCRIPTEN__)
+/// What this process has locked, where the system has no locks, and knows no other process.
+class LockedFiles {
+ public:
+  /// False where it is there already, or there are too many.
+  static bool add(const FileIdentity& file) {
+    const Lock lock(mutex());
+    FileIdentity* free = nullptr;
+    for (FileIdentity& each : files()) {
+      if (each == file) return false;
+      if (!each.exists()) free = &each;
+    }
+    if (free != nullptr) *free = file;
+    return free != nullptr;
+  }
+  static void remove(const FileIdentity& file) {
+    const Lock lock(mutex());
+    for (FileIdentity& each : files()) {
+      if (each == file) each = {};
+    }
+  }
+
+ private:
+  using Files = FileIdentity[64];
+  static Files& files() {
+    static Files files = {};
+    return files;
+  }
+  static Mutex& mutex() {
+    static Mutex mutex;
+    return mutex;
+  }
+};
+#endif
+
 /// The lock is the open file's, whatever its name becomes, until it is closed.
 class File {
  public:
@@ -6000,13 +6035,16 @@ class File {
     struct stat facts;
     if (::fstat(handle_, &facts) != 0) return close(), StorageState::failed;
     if (!isOurs(facts)) return close(), StorageState::foreign;
+    identity_ = identityOf(facts);
     if (lock()) return StorageState::ready;
     return errno == EWOULDBLOCK ? StorageState::locked : StorageState::failed;
   }
   /// A new one, locked; false where there is one already, or was taken away before the lock.
   bool create(const Path& path) {
-    const bool made =
-        openHandle(path, O_CREAT | O_EXCL) && lock() && identityAt(path) == identity();
+    if (!openHandle(path, O_CREAT | O_EXCL)) return false;
+    struct stat facts;
+    if (::fstat(handle_, &facts) == 0) identity_ = identityOf(facts);
+    const bool made = lock() && identityAt(path) == identity_;
     if (!made) close();
     return made;
   }
@@ -6021,6 +6059,8 @@ class File {
   void swap(File& other) {
     std::swap(handle_, other.handle_);
     std::swap(forks_, other.forks_);
+    std::swap(identity_, other.identity_);
+    std::swap(locked_, other.locked_);
   }
   std::size_t read(std::size_t at, char* to, std::size_t bytes) {
     std::size_t done = 0;
@@ -6048,10 +6088,8 @@ class File {
 #endif
     return ::fsync(handle_) == 0;
   }
-  FileIdentity identity() const {
-    struct stat facts;
-    return ::fstat(handle_, &facts) == 0 ? identityOf(facts) : FileIdentity();
-  }
+  /// As it was opened: Emscripten's fstat() asks for what has that name now.
+  FileIdentity identity() const { return identity_; }
 
  private:
   bool openHandle(const Path& path, int flags) {
@@ -6072,18 +6110,29 @@ class File {
   }
 #if defined(__wasi__)
   static bool isOurs(const struct stat& facts) { return identityOf(facts).exists(); }
-  bool lock() { return true; }
-  void unlock() {}
 #else
   static bool isOurs(const struct stat& facts) {
     return identityOf(facts).exists() && facts.st_uid == ::geteuid();
   }
+#endif
+#if defined(__wasi__) || defined(__EMSCRIPTEN__)
+  bool lock() {
+    locked_ = LockedFiles::add(identity_);
+    errno = EWOULDBLOCK;
+    return locked_;
+  }
+  void unlock() {
+    if (std::exchange(locked_, false)) LockedFiles::remove(identity_);
+  }
+#else
   bool lock() { return ::flock(handle_, LOCK_EX | LOCK_NB) == 0; }
   void unlock() { ::flock(handle_, LOCK_UN); }  // a copy in a forked process may be open still
 #endif
 
   int handle_ = -1;
   unsigned forks_ = 0;
+  FileIdentity identity_;
+  bool locked_ = false;  // among LockedFiles
 };
 
 #endif

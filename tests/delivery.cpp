@@ -455,7 +455,8 @@ std::vector<Useless> uselessAnswers(const std::string& right) {
 
 }  // namespace
 
-TEST_CASE("a good answer without progress keeps everything, and is followed by a pause") {
+TEST_CASE("a good answer without progress keeps everything, and is followed by a pause",
+          "[large]") {
   for (std::size_t row = 0; row < uselessAnswers(R"({"reportedIds":[]})").size(); ++row) {
     const char* what = "";
     Sender sender;
@@ -491,7 +492,9 @@ TEST_CASE("any other answer, or none, keeps everything and is followed by a paus
   }
   rows.emplace_back("a Retry-After that is none", Server::always(503, "", "whenever"));
   rows.emplace_back("a Retry-After of another status", Server::always(500, "", "3600"));
+#if NUCLEUS_TESTS_EXCEPTIONS
   rows.emplace_back("an exception", [](const Request&) -> Response { throw 7; });
+#endif
   for (const auto& [what, answer] : rows) {
     CAPTURE(what);
     Sender sender;

@@ -671,7 +671,7 @@ TEST_CASE("a confirmation empties an HTTP request, and nothing over a WebSocket"
   CHECK(client.stats().queuedEvents == (webSocket ? 2u : 1u));
 }
 
-TEST_CASE("what receive() cannot understand changes nothing") {
+TEST_CASE("what receive() cannot understand changes nothing", "[large]") {
   World world;
   Peer peer;
   Client client(overWebSocket(world, peer));

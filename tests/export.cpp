@@ -10,9 +10,11 @@
 #include <limits>
 #include <optional>
 #include <set>
-#include <thread>
 
-#if !defined(_WIN32)
+#if NUCLEUS_TESTS_THREADS
+#include <thread>
+#endif
+#if NUCLEUS_TESTS_PROCESSES
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
@@ -382,6 +384,7 @@ TEST_CASE("in the host's memory the export works as elsewhere") {
   CHECK(namesOf(shownBy(client)) == joined(left, {"init", "C"}));
 }
 
+#if NUCLEUS_TESTS_THREADS
 TEST_CASE("while others track and opt out, every export is whole and has each event once") {
   World world;
   nucleus::Options options = world.options();
@@ -410,8 +413,9 @@ TEST_CASE("while others track and opt out, every export is whole and has each ev
   other.join();
   CHECK(fakes::balanced(client.stats()));
 }
+#endif
 
-#if !defined(_WIN32)
+#if NUCLEUS_TESTS_PROCESSES
 TEST_CASE("the child of a fork() says that it cannot tell, and erases nothing") {
   World world;
   Client client(world.options());
@@ -1070,6 +1074,8 @@ TEST_CASE("after forget() nothing of the user can be read in the memory that the
 
 // ---- a real file ----
 
+#if NUCLEUS_TESTS_FILES
+
 namespace {
 
 /// A path in a new folder that goes with it; the file's own folder is not there yet.
@@ -1157,3 +1163,4 @@ TEST_CASE("with a real file the export says where it is, and makes and changes n
   CHECK(shownBy(client) == expected);
   CHECK_FALSE(fs::exists(place.path()));
 }
+#endif

@@ -193,6 +193,7 @@ struct Server {
     return [=](const nucleus::Request&) { return with(status, body, retryAfter); };
   }
   static nucleus::Response acknowledge(const nucleus::Request& request) {
+    if (!request.expectsAnswer()) return nucleus::Response::pending();  // a heartbeat
     return with(200, naming(ids(request.body())));
   }
 

@@ -10,7 +10,7 @@
 #include <set>
 #include <stdexcept>
 
-#if !defined(_WIN32)
+#if NUCLEUS_TESTS_PROCESSES
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
@@ -20,12 +20,15 @@
 
 namespace {
 
-namespace fs = std::filesystem;
 using fakes::Json;
 using fakes::World;
 using nucleus::Client;
 using nucleus::Outcome;
 using Names = std::set<std::string>;
+
+#if NUCLEUS_TESTS_FILES
+
+namespace fs = std::filesystem;
 
 /// A new folder that goes with it.
 class Folder {
@@ -57,6 +60,8 @@ class Folder {
  private:
   fs::path path_;
 };
+
+#endif
 
 /// Variables of the environment, until it goes.
 class Environment {
@@ -271,23 +276,27 @@ TEST_CASE("the inventory names every field that is sent, kept or exported, and n
   };
   const Row row = GENERATE(Row{"HTTP", "https://a.example", false, true, false},
                            Row{"HTTP, all options set", "https://a.example", true, true, false},
-                           Row{"HTTP, a real file", "https://a.example", true, true, true},
                            Row{"HTTP, nothing stored", "https://a.example", false, false, false},
                            Row{"WebSocket", "wss://a.example", false, true, false},
+#if NUCLEUS_TESTS_FILES
+                           Row{"HTTP, a real file", "https://a.example", true, true, true},
                            Row{"WebSocket, a real file", "wss://a.example", true, true, true},
+#endif
                            Row{"WebSocket, nothing stored", "wss://a.example", true, false, false});
   CAPTURE(row.what);
   World world;
-  const Folder folder("nucleus-inventory");
   nucleus::Options options = world.options();
   options.locale = "en-US";
   if (row.everyOption) setEveryOption(options);
   options.endpoint = row.endpoint;
   options.offlineCache = row.offlineCache;
+#if NUCLEUS_TESTS_FILES
+  const Folder folder("nucleus-inventory");
   if (row.realFile) {
     options.storage = nullptr;
     options.cacheFile = folder.file("events.cache");
   }
+#endif
   CHECK(namesSeen(world, options, options.cacheFile) == inventoryNames(options));
 }
 
@@ -716,9 +725,11 @@ TEST_CASE("whatever the options, the policy says what every user must know, once
 
 // ---- what it cannot name, since it is not there ----
 
+#if NUCLEUS_TESTS_FILES
+
 namespace {
 
-#if !defined(_WIN32)
+#if NUCLEUS_TESTS_PROCESSES
 
 std::string firstLine(const fs::path& path) {
   std::ifstream in(path);
@@ -884,3 +895,5 @@ TEST_CASE("a diagnostic of a file that cannot be says nothing of its path") {
   CHECK((world.told("storage-foreign") + world.told("storage-failed")) > 0);
   for (const std::string& message : world.messages) CHECK_FALSE(holds(message, "nucleus-tell"));
 }
+
+#endif

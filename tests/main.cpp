@@ -19,7 +19,9 @@ void* allocate(std::size_t bytes) noexcept {
 
 void* allocateOrThrow(std::size_t bytes) {
   void* const memory = allocate(bytes);
+#if NUCLEUS_TESTS_EXCEPTIONS
   if (memory == nullptr) throw std::bad_alloc();
+#endif
   return memory;
 }
 

@@ -11,15 +11,17 @@
 #include <set>
 #include <system_error>
 
-#if !defined(_WIN32)
+#if NUCLEUS_TESTS_PROCESSES
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#endif
+#if NUCLEUS_TESTS_FILES && !defined(_WIN32)
+#include <sys/stat.h>
 #include <unistd.h>
 #endif
 #if defined(__GLIBC__)
@@ -27,6 +29,8 @@
 #include <sys/mount.h>
 #include <sys/syscall.h>
 #endif
+
+#if NUCLEUS_TESTS_FILES
 
 namespace {
 
@@ -318,7 +322,11 @@ TEST_CASE("a path may hold any letters, and may be long") {
 TEST_CASE("a path that cannot be is a failure, not a crash") {
   const Folder folder;
   put(folder / "file", "a file");
-  for (const std::string& path : {folder / std::string(300, 'x'), folder / "file/events.cache"}) {
+  std::vector<std::string> paths = {folder / "file/events.cache"};
+#if !defined(__EMSCRIPTEN__)  // which cuts a long name
+  paths.push_back(folder / std::string(300, 'x'));
+#endif
+  for (const std::string& path : paths) {
     const StoragePtr storage = fileStorage(path);
     CHECK(storage->open() != State::ready);
     CHECK_FALSE(replace(*storage, "content"));
@@ -549,9 +557,14 @@ TEST_CASE("the system gives random bytes, others each time, and no more than ask
 
 TEST_CASE("what is told of the system has the form that is sent") {
   const std::string version = nucleus::detail::systemVersion();
-  CHECK_FALSE(version.empty());
   CHECK(version.find_first_not_of("0123456789.") == std::string::npos);
-  CHECK(nucleus::detail::systemRamBytes() > 64u << 20);
+#if defined(__wasi__)
+  constexpr bool tells = false;
+#else
+  constexpr bool tells = true;
+#endif
+  CHECK(version.empty() == !tells);
+  CHECK((nucleus::detail::systemRamBytes() > 64u << 20) == tells);
   CHECK_FALSE(nucleus::detail::systemName.empty());
 }
 
@@ -612,6 +625,8 @@ TEST_CASE("a replacement that is taken away fails, and the old content stands, s
 
 namespace {
 
+#if NUCLEUS_TESTS_PROCESSES
+
 /// Runs `body` in a child process. Its result is the exit code; -1 if a signal ended it.
 template <class Body>
 int inChild(Body&& body) {
@@ -634,12 +649,6 @@ int asNobody(Body&& body) {
     if (root && (setgid(65'534) != 0 || setuid(65'534) != 0)) return 99;
     return body();
   });
-}
-
-mode_t modeOf(const std::string& path) {
-  struct stat facts = {};
-  REQUIRE(lstat(path.c_str(), &facts) == 0);
-  return facts.st_mode & 07777;
 }
 
 struct Pipe {
@@ -673,6 +682,8 @@ void end(pid_t child) {
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
 }
+
+#endif
 
 }  // namespace
 
@@ -729,6 +740,18 @@ TEST_CASE("the language comes from the environment") {
   }
 }
 
+#if !defined(__wasi__)
+
+namespace {
+
+mode_t modeOf(const std::string& path) {
+  struct stat facts = {};
+  REQUIRE(lstat(path.c_str(), &facts) == 0);
+  return facts.st_mode & 07777;
+}
+
+}  // namespace
+
 TEST_CASE("the file is 0600 and a folder made for it 0700, whatever the umask") {
   const Folder folder;
   const mode_t before = umask(GENERATE(mode_t{0}, mode_t{022}, mode_t{077}));
@@ -750,11 +773,17 @@ TEST_CASE("a folder that is there keeps its mode") {
   CHECK(modeOf(folder / "a") == 0755);
 }
 
+#endif
+
 TEST_CASE("what is not a regular file of ours is foreign, and stays as it is") {
   const Folder folder;
   const std::string path = folder / "events.cache", target = folder / "target";
+#if NUCLEUS_TESTS_PROCESSES
   std::string kind = GENERATE("symlink", "dangling symlink", "symlink to a folder", "folder",
                               "named pipe", "socket", "another user's file");
+#else
+  std::string kind = GENERATE("symlink", "dangling symlink", "symlink to a folder", "folder");
+#endif
   CAPTURE(kind);
   put(target, "target");
   if (kind == "symlink") {
@@ -765,6 +794,7 @@ TEST_CASE("what is not a regular file of ours is foreign, and stays as it is") {
     fs::create_directory_symlink(folder.path(), path);
   } else if (kind == "folder") {
     fs::create_directory(path);
+#if NUCLEUS_TESTS_PROCESSES
   } else if (kind == "named pipe") {
     REQUIRE(mkfifo(path.c_str(), 0600) == 0);
   } else if (kind == "socket") {
@@ -782,6 +812,7 @@ TEST_CASE("what is not a regular file of ours is foreign, and stays as it is") {
   } else {
     put(path, "theirs");
     REQUIRE(chown(path.c_str(), 12'345, 12'345) == 0);
+#endif
   }
   const fs::file_type type = fs::symlink_status(path).type();
   const bool regular = type == fs::file_type::regular;
@@ -836,15 +867,21 @@ TEST_CASE("a twin that is not ours stays, and nothing is replaced through it") {
   const Folder folder;
   const std::string path = folder / "events.cache", twin = path + ".tmp";
   const StoragePtr storage = holderOf(path, "old");
+#if NUCLEUS_TESTS_PROCESSES
   const bool isFolder = GENERATE(true, false);
+  if (!isFolder) REQUIRE(mkfifo(twin.c_str(), 0600) == 0);
+#else
+  const bool isFolder = true;
+#endif
   if (isFolder) fs::create_directory(twin);
-  else REQUIRE(mkfifo(twin.c_str(), 0600) == 0);
   CHECK_FALSE(replace(*storage, "new"));
   CHECK(readAll(*storage) == "old");
   CHECK(storage->append("!"));
   CHECK(fs::is_directory(twin) == isFolder);
   CHECK(folder.names() == Names{"events.cache", "events.cache.tmp"});
 }
+
+#if NUCLEUS_TESTS_PROCESSES
 
 TEST_CASE("another user's file that cannot be opened stays as it is") {
   if (geteuid() != 0) {
@@ -944,6 +981,8 @@ TEST_CASE("a write that fails is told, and the next one that can succeeds") {
   }
 }
 
+#endif
+
 TEST_CASE("more files than a fork() could close are not opened, until others are closed") {
   const Folder folder;
   std::vector<StoragePtr> holders;
@@ -963,6 +1002,8 @@ TEST_CASE("more files than a fork() could close are not opened, until others are
   holders[2]->close();
   CHECK(replace(*holders[0], "of two at a time"));
 }
+
+#if NUCLEUS_TESTS_PROCESSES
 
 TEST_CASE("a user who is forgotten while the disk is full leaves nothing behind") {
   const Folder folder;
@@ -1308,6 +1349,8 @@ TEST_CASE("machineDeviceId() is nothing where the system has no id, or says none
 
 #endif
 
+#endif
+
 #else
 
 // ---- Windows ----
@@ -1565,5 +1608,7 @@ TEST_CASE("a folder in the place of the file is left alone") {
   CHECK_FALSE(storage->erase());
   CHECK(folder.names() == Names{"events.cache"});
 }
+
+#endif
 
 #endif

@@ -1,8 +1,9 @@
 // Several processes, or clients of one process, on one cache file; ended at any moment.
-#if !defined(_WIN32)
+#include "check.hpp"
+
+#if NUCLEUS_TESTS_PROCESSES
 
 #include "fakes.hpp"
-#include "check.hpp"
 
 #include <array>
 #include <atomic>

@@ -8,6 +8,8 @@
 #include <set>
 #include <string>
 
+#if NUCLEUS_TESTS_FILES
+
 namespace {
 
 std::string textOf(const std::string& nameInRoot) {
@@ -51,3 +53,5 @@ TEST_CASE("the README's table of options has every option, and no other") {
   for (const std::string& cell : namesIn(table, "\n\\| (`[^|]*) \\|")) firstCells += cell;
   CHECK(namesIn(firstCells, "`(\\w+)`") == expected);
 }
+
+#endif

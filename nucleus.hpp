@@ -3160,7 +3160,7 @@ class Queue {
 
 /// What half a byte makes of a CRC once so many halves have followed it. Files of one program may
 /// be optimised for size and for speed: each finds the table that it knows.
-template <int BytesAtOnce>
+template <std::size_t BytesAtOnce>
 struct CrcTable {
   std::uint32_t after[2 * BytesAtOnce][16];
 
@@ -3177,7 +3177,7 @@ struct CrcTable {
     return crc;
   }
 };
-template <int BytesAtOnce>
+template <std::size_t BytesAtOnce>
 inline constexpr CrcTable<BytesAtOnce> crcTable;
 
 /// CRC-32 as in ISO-HDLC, zip and PNG.
@@ -3185,7 +3185,7 @@ inline std::uint32_t crc32(std::string_view text, std::uint32_t before = 0) {
   std::uint32_t crc = ~before;
   const auto* at = reinterpret_cast<const unsigned char*>(text.data());
   const unsigned char* const end = at + text.size();
-  constexpr int bytesAtOnce = NUCLEUS_SMALL ? 1 : 8;
+  constexpr std::size_t bytesAtOnce = NUCLEUS_SMALL ? 1 : 8;
   constexpr const auto& table = crcTable<bytesAtOnce>;
   const auto pass = [](std::uint32_t byte, int following) {
     const auto* const tables = table.after + 2 * following;

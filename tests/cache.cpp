@@ -173,7 +173,7 @@ Bytes fileOf(int events) {
   return program.file();
 }
 
-#if NUCLEUS_TESTS_FILES
+#if NUCLEUS_TESTS_SYSTEM
 
 /// A folder that is there for the length of a test.
 class Folder {
@@ -1783,7 +1783,7 @@ TEST_CASE("the last state counts, and numbers that left stay away, wherever they
 
 // ---- files of the system ----
 
-#if NUCLEUS_TESTS_FILES
+#if NUCLEUS_TESTS_SYSTEM
 
 TEST_CASE("on a real file a new start finds what was unsent, and nothing is left when all went") {
   const Folder folder;

@@ -16,11 +16,11 @@
 #define NUCLEUS_TESTS_THREADS 1
 #endif
 #if defined(NUCLEUS_NO_FILES)
-#define NUCLEUS_TESTS_FILES 0
+#define NUCLEUS_TESTS_SYSTEM 0  // no files, no environment
 #else
-#define NUCLEUS_TESTS_FILES 1
+#define NUCLEUS_TESTS_SYSTEM 1
 #endif
-#if NUCLEUS_TESTS_FILES && !defined(_WIN32) && !defined(__wasi__) && !defined(__EMSCRIPTEN__)
+#if NUCLEUS_TESTS_SYSTEM && !defined(_WIN32) && !defined(__wasi__) && !defined(__EMSCRIPTEN__)
 #define NUCLEUS_TESTS_PROCESSES 1  // fork(), signals, users and their rights, sockets
 #else
 #define NUCLEUS_TESTS_PROCESSES 0

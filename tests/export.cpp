@@ -1074,7 +1074,7 @@ TEST_CASE("after forget() nothing of the user can be read in the memory that the
 
 // ---- a real file ----
 
-#if NUCLEUS_TESTS_FILES
+#if NUCLEUS_TESTS_SYSTEM
 
 namespace {
 

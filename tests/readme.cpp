@@ -8,7 +8,7 @@
 #include <set>
 #include <string>
 
-#if NUCLEUS_TESTS_FILES
+#if NUCLEUS_TESTS_SYSTEM
 
 namespace {
 

@@ -6031,6 +6031,9 @@ class File {
   bool isOpen() const { return handle_ >= 0 && forks_ == forkCount().load(); }
   /// What is there, locked; or, where it is locked already, to be read.
   StorageState open(const Path& path) {
+#if defined(__wasi__)
+    if (isLink(path)) return close(), StorageState::foreign;  // some hosts follow it nevertheless
+#endif
     if (!openHandle(path, 0)) return unopened(errno);
     struct stat facts;
     if (::fstat(handle_, &facts) != 0) return close(), StorageState::failed;

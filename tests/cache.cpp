@@ -617,7 +617,7 @@ TEST_CASE("with offlineCache false the storage is never called") {
 // ---- rewriting ----
 
 TEST_CASE("the file never grows beyond twice maxQueueBytes and 64 KB") {
-  const int eventsPerSecond = GENERATE(1, 20);
+  const int eventsPerSecond = GENERATE(1, static_cast<int>(fakes::rounds(20, 4)));
   Program program;
   const std::size_t limit = 2 * (32 << 10) + (64 << 10);
   const Bytes filler(400, 'x');
@@ -662,7 +662,7 @@ TEST_CASE("a file is rewritten once 16 KB and more than half of it are dead, not
   for (int i = 0; i < kept; ++i) program.client->track("KEPT", {{"filler", filler}});
   program.pass(3000);  // it is made
   const fakes::Disk& disk = *program.world.disk;
-  for (int times = 0; times < 3; ++times) {
+  for (std::size_t times = 0; times < fakes::rounds(3, 1); ++times) {
     CAPTURE(times);
     const int replaces = disk.replaces;
     std::size_t before = 0;
@@ -994,7 +994,7 @@ TEST_CASE("a disk that fails for a while costs nothing, and the file is made who
 }
 
 TEST_CASE("whatever the disk does, the file ends up with what is queued, and nothing else") {
-  for (std::uint32_t seed = 1; seed <= 10; ++seed) {
+  for (std::uint32_t seed = 1; seed <= fakes::rounds(10, 2); ++seed) {
     CAPTURE(seed);
     std::mt19937 random(seed);
     Program program;

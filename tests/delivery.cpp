@@ -1252,7 +1252,7 @@ TEST_CASE("an answer to a request from before tracking was disabled changes noth
 // ---- anything, in any order ----
 
 TEST_CASE("whatever a server answers, every event is delivered, or dropped and counted") {
-  for (std::uint32_t seed = 1; seed <= 2 + 10 / fakes::slowdown; ++seed) {
+  for (std::uint32_t seed = 1; seed <= fakes::rounds(12, 2); ++seed) {
     CAPTURE(seed);
     std::mt19937 random(seed);
     std::set<std::uint64_t> delivered;

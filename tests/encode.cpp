@@ -662,7 +662,7 @@ TEST_CASE("properties of the user at the limit of their size are sent whole or n
   Wire wire([](nucleus::Options& options) { options.maxEventBytes = 512; });
   wire.fresh();
   int taken = 0, refused = 0;
-  for (std::size_t bytes = 150; bytes < 512; ++bytes) {
+  for (std::size_t bytes = 150; bytes < 512; bytes += (fakes::slowdown + 2) / 3) {
     const std::string text(bytes, 'x');
     const bool ok =
         wire.client.setProps({{"big", text}, {"nan", std::nan("")}}, true) == Outcome::ok;
@@ -853,6 +853,19 @@ TEST_CASE("a payload nested 100,000 deep is not read back, without recursion") {
 
 // ---- all of it at once ----
 
+namespace {
+
+/// Integers that were doubles become these again, of 64 bits: x87 would compare longer ones.
+void storeDoubles(fakes::Json& arrived, const fakes::Json& expected) {
+  for (auto& [key, value] : arrived.items()) {
+    if (!value.is_number() || !expected.contains(key) || !expected[key].is_number_float()) continue;
+    const volatile double stored = value.get<double>();
+    value = double{stored};
+  }
+}
+
+}  // namespace
+
 TEST_CASE("random events arrive as they were said, and are recognised as ours") {
   using namespace nucleus::detail;
   std::mt19937_64 random(17);
@@ -863,8 +876,9 @@ TEST_CASE("random events arrive as they were said, and are recognised as ours") 
     for (char& c : text) c = likely[pick(likely.size())];
     return text;
   };
-  int wholes = 0, parts = 0;
-  for (int i = 0; i < 10'000; ++i) {
+  constexpr std::size_t count = fakes::rounds(10'000, 300);
+  std::size_t wholes = 0, parts = 0;
+  for (std::size_t i = 0; i < count; ++i) {
     std::vector<std::string> names, texts(12);
     std::vector<Property> properties;
     std::map<std::string, Json> model;
@@ -946,7 +960,8 @@ TEST_CASE("random events arrive as they were said, and are recognised as ours") 
     const std::size_t left = encode(out, event, envelope);
     REQUIRE_FALSE(out.full());
     const std::string json(out.view());
-    const fakes::Json arrived = fakes::Json::parse(json);
+    fakes::Json arrived = fakes::Json::parse(json);
+    if (expected.contains("payload")) storeDoubles(arrived["payload"], expected["payload"]);
     EventFacts facts;
     const bool right = arrived == expected && readEvent(json, facts) && facts.id == id &&
                        facts.sessionId == session && facts.dateMs == date &&
@@ -966,6 +981,6 @@ TEST_CASE("random events arrive as they were said, and are recognised as ours") 
       CHECK(full);
     }
   }
-  CHECK(wholes == 10'000);
-  CHECK(parts == 10'000);
+  CHECK(wholes == count);
+  CHECK(parts == count);
 }

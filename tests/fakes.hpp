@@ -43,6 +43,11 @@ constexpr std::size_t slowdown = 5;
 constexpr std::size_t slowdown = 1;
 #endif
 
+/// So many rounds, or fewer where each is slow, but not under `least`.
+constexpr std::size_t rounds(std::size_t most, std::size_t least) {
+  return least + (most - least) / slowdown;
+}
+
 using Json = nlohmann::json;
 
 /// Stands still until it is moved.

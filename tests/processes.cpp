@@ -299,7 +299,7 @@ TEST_CASE("two processes on one file, killed at any moment, lose nothing that wa
   const SharedFile file;
   std::set<std::string> ids;
   std::size_t rewritten = 0, rounds = 0;
-  for (std::size_t round = 0; round < 6 + 12 / fakes::slowdown; ++round) {
+  for (std::size_t round = 0; round < fakes::rounds(18, 3); ++round) {
     CAPTURE(round);
     Heard heard;
     Process first([&](int to) { trackForever(to, file, "first"); });
@@ -343,7 +343,7 @@ TEST_CASE("two processes on one file, killed at any moment, lose nothing that wa
 }
 
 TEST_CASE("two clients on one file in one process lose nothing, whichever ends first") {
-  for (int round = 0; round < 6; ++round) {
+  for (std::size_t round = 0; round < fakes::rounds(6, 2); ++round) {
     CAPTURE(round);
     const SharedFile file;
     Heard heard;
@@ -385,7 +385,7 @@ TEST_CASE("two clients on one file in one process lose nothing, whichever ends f
 }
 
 TEST_CASE("of processes that start at once one has the file, and none loses what it stored") {
-  for (std::size_t round = 0; round < 4 + 8 / fakes::slowdown; ++round) {
+  for (std::size_t round = 0; round < fakes::rounds(12, 3); ++round) {
     CAPTURE(round);
     const SharedFile file;
     Heard heard;

@@ -291,15 +291,16 @@ std::string dataIn(std::string_view text) {
 // ---- out: strings ----
 
 TEST_CASE("any single byte and any pair of bytes becomes valid JSON") {
-  std::size_t strings = 0;
+  constexpr int step = static_cast<int>(fakes::slowdown + 1) / 2;
+  int strings = 0;
   for (int first = 0; first < 256; ++first) {
     checkString({static_cast<char>(first)});
-    for (int second = 0; second < 256; ++second, ++strings) {
+    for (int second = first % step; second < 256; second += step, ++strings) {
       checkString({static_cast<char>(first), static_cast<char>(second)});
       checkString({'<', static_cast<char>(first), static_cast<char>(second), '>'});
     }
   }
-  CHECK(strings == 65'536);
+  CHECK(strings * step >= 60'000);
 }
 
 TEST_CASE("any sequence around the borders of UTF-8 becomes valid JSON") {
@@ -320,7 +321,9 @@ TEST_CASE("any sequence around the borders of UTF-8 becomes valid JSON") {
 
 TEST_CASE("random bytes become valid JSON", "[large]") {
   std::mt19937_64 random(5);
-  for (int i = 0; i < 20'000; ++i) checkString(randomBytes(random, 40));
+  for (std::size_t i = 0; i < fakes::rounds(20'000, 500); ++i) {
+    checkString(randomBytes(random, 40));
+  }
   checkString(randomBytes(random, 1 << 20));
 }
 
@@ -386,7 +389,7 @@ TEST_CASE("sixteen characters at once are judged as each of them is, by vectors 
 }
 
 TEST_CASE("where something is not plain is found at any place of texts of any length") {
-  for (std::size_t size = 0; size < 200; ++size) {
+  for (std::size_t size = 0; size < 200; size += size < 40 ? 1 : (fakes::slowdown + 1) / 2) {
     for (std::size_t place = 0; place <= size; ++place) {
       std::string text(size, 'x');
       if (place < size) text[place] = place % 2 == 0 ? '\n' : '\xC3';
@@ -464,7 +467,9 @@ TEST_CASE("the doubles between the ordinary ones read back as the same bits") {
                              std::numeric_limits<double>::min(), fromBits(0x000FFFFFFFFFFFFF)}) {
     checkNumber(value);
   }
-  for (int i = 0; i < 20'000; ++i) checkNumber(fromBits(random() >> (12 + i % 52)));  // denormal
+  for (std::size_t i = 0; i < fakes::rounds(20'000, 500); ++i) {
+    checkNumber(fromBits(random() >> (12 + i % 52)));  // denormal
+  }
   for (int power = -1074; power < 1024; ++power) {
     const double value = std::ldexp(1.0, power);
     checkNumber(value);
@@ -477,7 +482,9 @@ TEST_CASE("the doubles between the ordinary ones read back as the same bits") {
     checkNumber(std::nextafter(value, 0.0));
     checkNumber(std::nextafter(value, largest));
   }
-  for (int i = 0; i < 20'000; ++i) checkNumber(static_cast<double>(random() >> (i % 64)));
+  for (std::size_t i = 0; i < fakes::rounds(20'000, 500); ++i) {
+    checkNumber(static_cast<double>(random() >> (i % 64)));
+  }
   CHECK(isExact(0.1));
 }
 

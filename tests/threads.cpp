@@ -1239,7 +1239,7 @@ TEST_CASE("a worker with nothing to do rests") {
   if (state == "waiting for its interval") REQUIRE((client.track("TWO"), client.persist()));
   CHECK(eventually([&] {
     const int before = clock->othersCalls;
-    letPass(milliseconds(2'500));
+    letPass(milliseconds(1'500));
     return clock->othersCalls == before;
   }));
 }

@@ -35,10 +35,9 @@ namespace fakes {
 #endif
 #if defined(NUCLEUS_TESTS_SLOWDOWN)
 constexpr std::size_t slowdown = NUCLEUS_TESTS_SLOWDOWN;
-#elif defined(__SANITIZE_THREAD__)
+#elif defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__) || \
+    defined(NUCLEUS_TEST_ADDRESSES)
 constexpr std::size_t slowdown = 10;
-#elif defined(__SANITIZE_ADDRESS__) || defined(NUCLEUS_TEST_ADDRESSES)
-constexpr std::size_t slowdown = 5;
 #else
 constexpr std::size_t slowdown = 1;
 #endif

@@ -12,6 +12,9 @@
 #include <limits>
 #include <random>
 #include <set>
+#if NUCLEUS_TESTS_PROCESSES
+#include <unistd.h>
+#endif
 
 namespace {
 
@@ -529,6 +532,18 @@ TEST_CASE("numbers are laid out as in JavaScript") {
   for (const Row& row : rows) CHECK(asNumber(row.value) == row.text);
 }
 
+namespace {
+
+/// A program in an emulator cannot read those of this machine where its byte order is another.
+bool readsLocales() {
+  const std::uint16_t one = 1;
+  char first = 0;
+  std::memcpy(&first, &one, 1);
+  return first == 1;
+}
+
+}  // namespace
+
 TEST_CASE("a decimal comma of the host's locale does not get into the numbers") {
   const std::string before = std::setlocale(LC_NUMERIC, nullptr);
   bool comma = false;
@@ -543,7 +558,7 @@ TEST_CASE("a decimal comma of the host's locale does not get into the numbers") 
   std::setlocale(LC_NUMERIC, before.c_str());
   if (!comma) {
     WARN("not run: this system has no locale with a decimal comma");
-    CHECK_FALSE(fakes::inCi());
+    CHECK_FALSE((fakes::inCi() && readsLocales()));
     return;
   }
   CHECK(half == "0.5");
@@ -1080,7 +1095,7 @@ TEST_CASE("the server's anonId, version and data reach the host") {
 #if NUCLEUS_TESTS_PROCESSES
 TEST_CASE("Python reads what is written, and finds every string and number as it was", "[python]") {
   REQUIRE(std::system("python3 --version") == 0);
-  const std::string path = "roundtrip.jsonl";
+  const std::string path = "roundtrip-" + std::to_string(getpid()) + ".jsonl";
   std::mt19937_64 random(16);
   int lines = 0;
   {

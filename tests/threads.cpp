@@ -640,7 +640,7 @@ TEST_CASE("once tracking is disabled every request is cancelled and the file hol
     }
   });
   int notErased = 0, inFile = 0, inMemory = 0;
-  const std::size_t rounds = fakes::rounds(120, 20);
+  const std::size_t rounds = fakes::rounds(120, 8);
   for (std::size_t round = 0; round < rounds; ++round) {
     const int before = late->entered;
     client.flush(0);

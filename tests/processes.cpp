@@ -289,6 +289,9 @@ int between(int lowest, int highest) {
   return std::uniform_int_distribution<int>(lowest, highest)(random);
 }
 
+/// The file is rewritten so often before something happens.
+constexpr std::size_t rewritings = fakes::rounds(20, 4);
+
 void spin() {
   for (int left = between(0, 200'000); left > 0; --left) static_cast<void>(getppid());
 }
@@ -307,7 +310,7 @@ TEST_CASE("two processes on one file, killed at any moment, lose nothing that wa
     Process second([&](int to) { trackForever(to, file, "second"); });
     REQUIRE(heard.waitFor(second, "locked"));
     CHECK(heard.stored.count("second 0") == 0);
-    REQUIRE(heard.waitFor(first, "rewritten", 20));
+    REQUIRE(heard.waitFor(first, "rewritten", rewritings));
     REQUIRE(heard.listen(first, between(0, 20)));
     spin();
     if (round % 3 == 0) {  // the second goes first, and the first goes on
@@ -339,7 +342,7 @@ TEST_CASE("two processes on one file, killed at any moment, lose nothing that wa
     ++rounds;
   }
   CHECK(ids.size() == 1);
-  CHECK(rewritten >= 20 * rounds);
+  CHECK(rewritten >= rewritings * rounds);
 }
 
 TEST_CASE("two clients on one file in one process lose nothing, whichever ends first") {
@@ -360,7 +363,7 @@ TEST_CASE("two clients on one file in one process lose nothing, whichever ends f
     const auto second = start("second");
     REQUIRE(heard.waitFor(*second, "locked"));
     CHECK(heard.stored.count("second 0") == 0);
-    REQUIRE(heard.waitFor(*first, "rewritten", 20));
+    REQUIRE(heard.waitFor(*first, "rewritten", rewritings));
     REQUIRE(heard.listen(*first, between(0, 20)));
     spin();
     if (round % 2 == 0) {

@@ -305,8 +305,10 @@ async function restart(page) {
   await context.setOffline(true);
   await play(page, 2);
   await allStored(page, 3);
+  await collector("behave", {then: "offline"});  // a page that closes may be online at its very end
   await context.close();
   check("the browser is closed offline, with events that wait", !(await allArrived()), null);
+  await collector("behave", {then: "ok"});
   await startBrowser();
   const next = await open();
   check("the browser started anew delivers them", await arrived(next), await stats(next));

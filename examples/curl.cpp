@@ -6,6 +6,7 @@
 #include <curl/curl.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -53,6 +54,9 @@ nucleus::Response post(const nucleus::Request& request) {
 }
 
 int main(int count, char** arguments) {
+#ifdef SIGPIPE
+  std::signal(SIGPIPE, SIG_IGN);  // with CURLOPT_NOSIGNAL a server that hangs up may send it
+#endif
   curl_global_init(CURL_GLOBAL_DEFAULT);
   nucleus::Options options;
   options.appId = "curl-example";

@@ -26,6 +26,7 @@ class Http {
   /// The transport: begins a transfer, whose answer comes in a later step().
   nucleus::Response send(const nucleus::Request& request) {
     CURL* const curl = curl_easy_init();
+    if (curl == nullptr) return {};
     Transfer& transfer = transfers_.emplace(curl, Transfer{request, {}}).first->second;
     curl_easy_setopt(curl, CURLOPT_URL, std::string(request.url()).c_str());
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, type_);
@@ -40,8 +41,10 @@ class Http {
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, 30L);
     const char* const authorities = std::getenv("SSL_CERT_FILE");  // else the system's
     if (authorities != nullptr) curl_easy_setopt(curl, CURLOPT_CAINFO, authorities);
-    curl_multi_add_handle(multi_, curl);
-    return nucleus::Response::pending();
+    if (curl_multi_add_handle(multi_, curl) == CURLM_OK) return nucleus::Response::pending();
+    curl_easy_cleanup(curl);
+    transfers_.erase(curl);
+    return {};
   }
 
   /// Sends and receives what can be without waiting. Call it every frame.
@@ -68,7 +71,8 @@ class Http {
     return static_cast<Transfer*>(transfer)->request.cancelled() ? 1 : 0;
   }
   void end(CURL* curl, CURLcode result) {
-    auto [request, response] = transfers_.extract(curl).mapped();
+    auto ended = transfers_.extract(curl);  // curl looks at it until it is removed
+    auto& [request, response] = ended.mapped();
     long status = 0;            // no server was reached
     curl_off_t retryAfter = 0;  // in seconds, whatever form it had
     if (result == CURLE_OK) {

@@ -7,17 +7,40 @@
 
 #include <httplib.h>
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <functional>
 #include <string>
 #include <thread>
+
+using Clock = std::chrono::steady_clock;
+
+/// Stops a server that is `over`, since the time-outs of cpp-httplib are those of each step.
+class Watch {
+ public:
+  Watch(httplib::Client& server, std::function<bool()> over)
+      : thread_([this, &server, over] {
+          for (; !ended_; std::this_thread::sleep_for(std::chrono::milliseconds(20))) {
+            if (over()) server.stop();
+          }
+        }) {}
+  ~Watch() {
+    ended_ = true;
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> ended_{false};
+  std::thread thread_;
+};
 
 nucleus::Response post(const nucleus::Request& request) {
   if (request.cancelled()) return {};
   const std::string url(request.url());
   const std::size_t path = url.find('/', url.find("://") + 3);
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  const auto end = Clock::now() + std::chrono::seconds(30);
   nucleus::Response response;
 
   httplib::Request post;
@@ -26,7 +49,6 @@ nucleus::Response post(const nucleus::Request& request) {
   post.body = request.body();
   post.set_header("Content-Type", std::string(request.contentType()));
   post.content_receiver = [&](const char* data, std::size_t bytes, auto, auto) {
-    if (request.cancelled() || std::chrono::steady_clock::now() > end) return false;
     if (response.body.size() + bytes > 1 << 20) return false;  // no answer is that long: give up
     response.body.append(data, bytes);
     return true;
@@ -36,8 +58,12 @@ nucleus::Response post(const nucleus::Request& request) {
   server.set_write_timeout(10);
   server.set_read_timeout(10);
   httplib::Response answer;
-  httplib::Error error = httplib::Error::Success;
-  if (!server.send(post, answer, error)) return {};  // no server was reached
+  const bool reached = [&] {
+    const Watch watch(server, [&] { return request.cancelled() || Clock::now() > end; });
+    httplib::Error error = httplib::Error::Success;
+    return server.send(post, answer, error);
+  }();
+  if (!reached) return {};  // no server was reached
   response.status = answer.status;
   response.retryAfter = answer.get_header_value("Retry-After");
   return response;

@@ -46,7 +46,7 @@ class WebSocket {
       while (!stopped_ && lws_service(context_, 0) >= 0) continue;
     });
   }
-  void stop() {  // before the client's end
+  void stop() {  // before the client's end; a name look-up that hangs is waited for
     stopped_ = true;
     lws_cancel_service(context_);
     thread_.join();
@@ -101,6 +101,7 @@ class WebSocket {
     message_.append(data, bytes);
     if (!lws_is_final_fragment(socket_)) return 0;
     client_->receive(message_);
+    sent_.reset();  // with Options::memory there is no room for another before it is let go
     message_.clear();
     return 0;
   }

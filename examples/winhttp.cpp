@@ -27,7 +27,6 @@ nucleus::Response post(const nucleus::Request& request) {
   const std::wstring host(part.lpszHostName, part.dwHostNameLength);
   const DWORD secure = part.nScheme == INTERNET_SCHEME_HTTPS ? WINHTTP_FLAG_SECURE : 0;
   const auto bytes = static_cast<DWORD>(request.body().size());
-  void* const body = const_cast<char*>(request.body().data());
   const ULONGLONG end = GetTickCount64() + 30'000;
 
   const Handle session(
@@ -36,10 +35,13 @@ nucleus::Response post(const nucleus::Request& request) {
   const Handle server(WinHttpConnect(session.get(), host.c_str(), part.nPort, 0));
   const Handle exchange(WinHttpOpenRequest(server.get(), L"POST", part.lpszUrlPath, nullptr,
                                            nullptr, nullptr, secure));
-  if (!WinHttpSendRequest(exchange.get(), L"Content-Type: application/json", ~DWORD(0), body, bytes,
+  if (!WinHttpSendRequest(exchange.get(), L"Content-Type: application/json", ~DWORD(0), nullptr, 0,
                           bytes, 0)) {
     return {};
   }
+  DWORD written = 0;  // connected, which may have taken long
+  if (request.cancelled()) return {};
+  if (!WinHttpWriteData(exchange.get(), request.body().data(), bytes, &written)) return {};
   if (!WinHttpReceiveResponse(exchange.get(), nullptr)) return {};  // no server was reached
 
   DWORD status = 0, size = sizeof status;

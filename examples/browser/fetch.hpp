@@ -1,5 +1,6 @@
 // Shows how to send with the browser's fetch(): asynchronous, no thread, no blocking call.
-//   See game.cpp. Not emscripten_fetch(): in 3.1.6, Debian's, a transfer that is closed early goes
+//   See game.cpp. Options::background must be false, and poll() called from the page's main thread.
+//   Not emscripten_fetch(): in 3.1.6, Debian's, a transfer that is closed early goes
 //   on in memory that was freed; it opens an IndexedDB before anybody agreed; and it cannot outlive
 //   the page. By CORS the server must allow the page's origin and, since application/json makes
 //   browsers ask first, answer OPTIONS; Access-Control-Expose-Headers lets Retry-After be seen.

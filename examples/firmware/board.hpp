@@ -21,7 +21,8 @@ Flash& flash();
 std::int64_t uptimeMs();
 bool randomBytes(void* to, std::size_t bytes);
 void sendLine(std::initializer_list<std::string_view> parts);
-/// What has come over the link since, without its line feed; false: nothing yet.
+/// The next line that has come over the link, without its line feed, or of one that is too long the
+/// first 256 bytes; false: nothing yet.
 bool receiveLine(char (&to)[256], std::size_t& bytes);
 void sleep(std::int64_t ms);
 bool isOn();  // false: the simulation is at its end

@@ -8,6 +8,7 @@
 //
 // The newest complete content counts. A replacement goes into other pages, round and round, and
 // what it replaces is erased before it is said to be done: so nothing of it can be read any more.
+// A page that can no longer be erased is told as a failure, and events then wait in memory alone.
 // Half of the pages must hold what is stored, which is never more than 3 * Options::maxQueueBytes
 // up to a queue of 64 KB.
 #pragma once

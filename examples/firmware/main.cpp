@@ -28,25 +28,36 @@ class Link {
     if (request.cancelled()) return {};
     board::sendLine({request.url(), " ", request.body(), "\n"});
     waiting_ = request;
+    sentMs_ = board::uptimeMs();
     return nucleus::Response::pending();
   }
   void poll() {
     static char text[256];
     std::size_t bytes = 0;
-    if (!waiting_ || !board::receiveLine(text, bytes)) return;
-    std::string_view line(text, bytes);
+    if (!waiting_) return;
     nucleus::Response response;
-    response.status = static_cast<int>(toNumber(takeWord(line)));
-    clock_.set(toNumber(takeWord(line)));
-    response.retryAfter = takeWord(line);
-    response.body = line;
+    if (board::receiveLine(text, bytes)) {
+      if (bytes < sizeof text) response = read({text, bytes});  // else it was too long: no answer
+    } else if (!waiting_->cancelled() && board::uptimeMs() - sentMs_ < 30'000) {
+      return;
+    }  // a lost line: the library has memory for one request, so it must be let go
     waiting_->reply(std::move(response));
     waiting_.reset();
   }
 
  private:
+  nucleus::Response read(std::string_view line) {
+    nucleus::Response response;
+    response.status = static_cast<int>(toNumber(takeWord(line)));
+    clock_.set(toNumber(takeWord(line)));
+    response.retryAfter = takeWord(line);
+    response.body = line;
+    return response;
+  }
+
   DeviceClock& clock_;
   std::optional<nucleus::Request> waiting_;
+  std::int64_t sentMs_ = 0;
 };
 
 /// Of something that lives as long as the program: nothing is allocated, nothing freed.

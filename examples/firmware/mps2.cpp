@@ -109,9 +109,10 @@ void sendLine(std::initializer_list<std::string_view> parts) {
 }
 bool receiveLine(char (&to)[256], std::size_t& bytes) {
   static const int in = openHandle(":tt", 0);
-  for (bytes = 0; bytes < sizeof to; ++bytes) {
-    if (transfer(readFile, in, to + bytes, 1) != 0) return false;
-    if (to[bytes] == '\n') return true;
+  char c = 0;
+  for (bytes = 0; transfer(readFile, in, &c, 1) == 0;) {
+    if (c == '\n') return true;
+    if (bytes < sizeof to) to[bytes++] = c;
   }
   return false;
 }

@@ -59,11 +59,16 @@ class FrameTransport {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (const nucleus::Request& request : begun_) {
       CURL* const curl = curl_easy_init();
-      open(curl, running_.emplace(curl, Transfer{request}).first->second);
+      if (curl != nullptr && open(curl, running_.emplace(curl, Transfer{request}).first->second)) {
+        continue;
+      }
+      curl_easy_cleanup(curl);
+      running_.erase(curl);
+      ended_.push_back({request});
     }
     begun_.clear();
   }
-  void open(CURL* curl, Transfer& transfer) {
+  bool open(CURL* curl, Transfer& transfer) {
     const nucleus::Request& request = transfer.request;
     curl_easy_setopt(curl, CURLOPT_URL, std::string(request.url()).c_str());
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, json_);
@@ -76,8 +81,7 @@ class FrameTransport {
     curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);  // call the function above
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 10L);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, 30L);
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_multi_add_handle(multi_, curl);
+    return curl_multi_add_handle(multi_, curl) == CURLM_OK;
   }
   static void readHead(CURL* curl, nucleus::Response& response) {
     long status = 0;
@@ -100,7 +104,7 @@ class FrameTransport {
     return static_cast<const nucleus::Request*>(request)->cancelled() ? 1 : 0;
   }
 
-  CURLM* const multi_ = curl_multi_init();
+  CURLM* const multi_ = (curl_global_init(CURL_GLOBAL_DEFAULT), curl_multi_init());
   curl_slist* const json_ = curl_slist_append(nullptr, "Content-Type: application/json");
   std::map<CURL*, Transfer> running_;  // curl points into them
   std::vector<Transfer> ended_;
